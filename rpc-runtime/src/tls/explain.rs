@@ -97,7 +97,7 @@ fn explain(error: &Error, peer: PeerRole) -> TlsError {
             ),
         ),
         Error::AlertReceived(alert) => of_alert(*alert, peer),
-        Error::NoApplicationProtocol => wrong_protocol(peer),
+        Error::NoApplicationProtocol => wrong_protocol(peer, super::ALPN),
         Error::PeerIncompatible(what) => {
             let fault = match what {
                 PeerIncompatible::Tls12NotOffered
@@ -128,9 +128,9 @@ fn explain(error: &Error, peer: PeerRole) -> TlsError {
 }
 
 /// The peer speaks TLS, and another protocol inside of it.
-pub(super) fn wrong_protocol(peer: PeerRole) -> TlsError {
+pub(super) fn wrong_protocol(peer: PeerRole, alpn: &[u8]) -> TlsError {
     let who = peer.name();
-    let id = super::ALPN.escape_ascii();
+    let id = alpn.escape_ascii();
     let text =
         format!("the {who} does not offer the protocol \"{id}\" in ALPN: it speaks another one over TLS");
     TlsError::new(TlsFault::WrongProtocol, text)

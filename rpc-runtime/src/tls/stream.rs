@@ -5,6 +5,7 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -66,7 +67,8 @@ pub(crate) fn accept(tls: &ServerTls, stream: TcpStream, certificate: Certificat
     }
 }
 
-/// Shakes hands with the server at `host`, and returns the stream and the server's certificate.
+/// Shakes hands with the server at `host`, and returns the stream and the server's certificate. Both must speak the protocol `alpn`; `None`
+/// for ours.
 ///
 /// # Errors
 ///
@@ -77,6 +79,7 @@ pub(crate) fn accept(tls: &ServerTls, stream: TcpStream, certificate: Certificat
 /// Dropping the future closes the stream.
 pub(crate) async fn connect(
     tls: Option<&ClientTls>,
+    alpn: Option<&'static [u8]>,
     stream: TcpStream,
     host: &str,
 ) -> io::Result<(TlsStream, Option<PeerCertificate>)> {
@@ -85,15 +88,20 @@ pub(crate) async fn connect(
         None => ClientTls::of_this_machine().await.map_err(TlsError::into_io)?,
     };
     let name = tls.name_for(host).map_err(TlsError::into_io)?;
-    let connector = TlsConnector::from(tls.fresh().await);
+    let mut config = tls.fresh().await;
+    if let Some(alpn) = alpn {
+        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.to_vec()];
+    }
+    let alpn = alpn.unwrap_or(ALPN);
+    let connector = TlsConnector::from(config);
     let connecting = connector.connect(name, Kept::new(stream)).into_fallible();
     let mut session = connecting
         .await
         .map_err(|(error, stream)| explain::handshake(error, PeerRole::Server, &stream.first))?;
-    if !speaks_ours(session.get_ref().1) {
+    if session.get_ref().1.alpn_protocol() != Some(alpn) {
         // The server is told; whether it hears does not matter.
         let _ = session.shutdown().await;
-        return Err(explain::wrong_protocol(PeerRole::Server).into_io());
+        return Err(explain::wrong_protocol(PeerRole::Server, alpn).into_io());
     }
     let chain = session
         .get_ref()
@@ -122,7 +130,7 @@ async fn shake_hands(tls: ServerTls, stream: TcpStream) -> io::Result<Session> {
     if !speaks_ours(session.get_ref().1) {
         let _ = session.shutdown().await;
         linger(&mut session.get_mut().0.stream).await;
-        return Err(explain::wrong_protocol(PeerRole::Client).into_io());
+        return Err(explain::wrong_protocol(PeerRole::Client, ALPN).into_io());
     }
     Ok(session.into())
 }
