@@ -54,6 +54,11 @@ impl KeepAlive {
         }
     }
 
+    /// Returns whether a PING waits for its answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
     fn arm(&mut self, time: Duration) {
         // A time beyond the clock's end never comes.
         let at = Instant::now()

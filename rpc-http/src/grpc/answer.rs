@@ -2,15 +2,15 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
 use rpc_runtime::{Metadata, Status, codec::RawMessage};
-use tokio::time::timeout;
 
 use super::{
+    body::{self, Part, Unsent},
     encoding::{ACCEPTED, Encoding},
-    messages::PREFIX,
+    messages::prefixed,
     status::add_end,
 };
 
@@ -36,28 +36,17 @@ impl Answer {
 
     /// Sends a message, once the caller has room for it.
     pub(super) async fn message(&mut self, message: &RawMessage) -> Result<(), Gone> {
-        let mut bytes = prefixed(&message.0, self.encoding);
+        let bytes = prefixed(&message.0, self.encoding);
         self.begin()?;
         let body = self.body.as_mut().ok_or(Gone)?;
-        body.reserve_capacity(bytes.len());
-        while !bytes.is_empty() {
-            if body.capacity() == 0 {
-                let room = timeout(STALL, poll_fn(|cx| body.poll_capacity(cx))).await;
-                match room {
-                    Ok(Some(Ok(_))) => {}
-                    Ok(Some(Err(_)) | None) => return Err(Gone),
-                    Err(_) => {
-                        body.send_reset(Reason::CANCEL);
-                        return Err(Gone);
-                    }
-                }
-            }
-            let chunk = bytes.split_to(bytes.len().min(body.capacity()));
-            if !chunk.is_empty() {
-                body.send_data(chunk, false).map_err(|_| Gone)?;
+        match body::send(body, bytes, Part::Middle, Some(STALL)).await {
+            Ok(()) => Ok(()),
+            Err(Unsent::Over) => Err(Gone),
+            Err(Unsent::Stalled) => {
+                body.send_reset(Reason::CANCEL);
+                Err(Gone)
             }
         }
-        Ok(())
     }
 
     /// Sends the headers, if they are not sent yet.
@@ -127,18 +116,4 @@ fn response(encoding: Encoding) -> Response<()> {
         headers.insert("grpc-encoding", HeaderValue::from_static(name));
     }
     response
-}
-
-/// A message with the five bytes before it.
-fn prefixed(message: &[u8], encoding: Encoding) -> Bytes {
-    let compressed = encoding.compress(message);
-    let (flag, message) = match &compressed {
-        Some(compressed) => (1, &compressed[..]),
-        None => (0, message),
-    };
-    let mut bytes = BytesMut::with_capacity(PREFIX + message.len());
-    bytes.put_u8(flag);
-    bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    bytes.put_slice(message);
-    bytes.freeze()
 }

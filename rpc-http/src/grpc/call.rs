@@ -42,7 +42,7 @@ impl From<Gone> for Ended {
 impl From<Broken> for Ended {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Peer => Self::Gone,
+            Broken::Peer(_) => Self::Gone,
             Broken::Body(status) => Self::With(Err(status)),
         }
     }

@@ -6,7 +6,7 @@ use rpc_runtime::Status;
 
 /// How a side compresses its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Identity,
     #[cfg(feature = "gzip")]
     Gzip,
@@ -14,9 +14,9 @@ pub(super) enum Encoding {
 
 /// The names of all encodings, as the header grpc-accept-encoding has them.
 #[cfg(feature = "gzip")]
-pub(super) const ACCEPTED: &str = "gzip, identity";
+pub(crate) const ACCEPTED: &str = "gzip, identity";
 #[cfg(not(feature = "gzip"))]
-pub(super) const ACCEPTED: &str = "identity";
+pub(crate) const ACCEPTED: &str = "identity";
 
 impl Encoding {
     /// Returns how the messages of a request are compressed.
@@ -25,17 +25,39 @@ impl Encoding {
     ///
     /// UNIMPLEMENTED for an encoding that is not known here.
     pub(super) fn of_request(headers: &HeaderMap) -> Result<Self, Status> {
+        Self::of(headers).map_err(Status::unimplemented)
+    }
+
+    /// Returns how the messages of an answer are compressed.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL for an encoding that is not known here, and was not asked for.
+    pub(crate) fn of_reply(headers: &HeaderMap) -> Result<Self, Status> {
+        Self::of(headers).map_err(Status::internal)
+    }
+
+    fn of(headers: &HeaderMap) -> Result<Self, String> {
         let name = headers
             .get("grpc-encoding")
             .map_or(&b"identity"[..], |value| value.as_bytes());
         Self::named(name).ok_or_else(|| {
             let name = String::from_utf8_lossy(name);
-            Status::unimplemented(format!("grpc-encoding {name} is not supported, but {ACCEPTED}"))
+            format!("grpc-encoding {name} is not supported, but {ACCEPTED}")
         })
     }
 
+    /// Returns how a client compresses its requests: with gzip if it is asked to, and can.
+    pub(crate) fn of_requests(gzip: bool) -> Self {
+        match gzip {
+            #[cfg(feature = "gzip")]
+            true => Self::Gzip,
+            _ => Self::Identity,
+        }
+    }
+
     /// Returns how the answer may be compressed: in any way that the caller lists and that is known here.
-    pub(super) fn accepted(headers: &HeaderMap) -> Self {
+    pub(crate) fn accepted(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all("grpc-accept-encoding").into_iter();
         let names = accepted.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         let known = names.filter_map(|name| Self::named(name.trim_ascii()));
@@ -56,7 +78,7 @@ impl Encoding {
     }
 
     /// Its name in headers; none for no compression.
-    pub(super) fn name(self) -> Option<&'static str> {
+    pub(crate) fn name(self) -> Option<&'static str> {
         match self {
             Self::Identity => None,
             #[cfg(feature = "gzip")]
@@ -65,7 +87,7 @@ impl Encoding {
     }
 
     /// Compresses a message; none if it stays as it is.
-    pub(super) fn compress(self, message: &[u8]) -> Option<Bytes> {
+    pub(crate) fn compress(self, message: &[u8]) -> Option<Bytes> {
         match self {
             Self::Identity => None,
             #[cfg(feature = "gzip")]
@@ -78,7 +100,7 @@ impl Encoding {
     /// # Errors
     ///
     /// INTERNAL if it is not compressed in this way; RESOURCE_EXHAUSTED if it is longer.
-    pub(super) fn decompress(self, message: &[u8], max: usize) -> Result<Bytes, Status> {
+    pub(crate) fn decompress(self, message: &[u8], max: usize) -> Result<Bytes, Status> {
         match self {
             Self::Identity => {
                 let _ = (message, max);

@@ -10,19 +10,19 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use rpc_runtime::{Metadata, Status};
 
 /// Base64 as gRPC wants it: written without padding, read with or without.
-pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
         .with_encode_padding(false)
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads the caller's metadata: all headers but those of HTTP and of gRPC itself.
+/// Reads the peer's metadata: all headers but those of HTTP and of gRPC itself.
 ///
 /// # Errors
 ///
 /// INVALID_ARGUMENT if the value of a `-bin` key is not base64.
-pub(super) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
+pub(crate) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
     let mut metadata = Metadata::new();
     for (key, value) in headers {
         let key = key.as_str();
@@ -46,7 +46,7 @@ pub(super) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
 
 /// Adds metadata to headers or trailers. What cannot be a header is left out: a value that is not printable ASCII needs a key that ends in
 /// `-bin`.
-pub(super) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap) {
+pub(crate) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap) {
     for (key, value) in metadata {
         let Ok(name) = HeaderName::from_bytes(key.as_bytes()) else {
             continue;
@@ -64,6 +64,29 @@ pub(super) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap) {
             headers.append(name, value);
         }
     }
+}
+
+/// Checks that all metadata of a call can be headers.
+///
+/// # Errors
+///
+/// What cannot, and what to do.
+pub(crate) fn check_metadata(metadata: &Metadata) -> Result<(), String> {
+    for (key, value) in metadata {
+        let fault = if HeaderName::from_bytes(key.as_bytes()).is_err() {
+            "is no name of a header: use letters, digits, '-', '_' and '.'"
+        } else if is_reserved(key) {
+            "belongs to HTTP or to gRPC: choose another key"
+        } else if !key.ends_with("-bin") && !is_printable(value) {
+            "has bytes that are not printable ASCII: give the key the ending \"-bin\""
+        } else {
+            continue;
+        };
+        return Err(format!(
+            "the metadata entry {key:?} cannot travel by gRPC: it {fault}"
+        ));
+    }
+    Ok(())
 }
 
 fn is_printable(value: &[u8]) -> bool {
@@ -113,6 +136,27 @@ mod tests {
         let mut headers = HeaderMap::new();
         add_metadata(&metadata, &mut headers);
         assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn a_caller_is_told_what_is_no_header() {
+        for (key, value, says) in [
+            ("text", "größe", Some("give the key the ending \"-bin\"")),
+            ("a key", "1", Some("is no name of a header")),
+            ("grpc-status", "0", Some("belongs to HTTP or to gRPC")),
+            ("te", "gzip", Some("belongs to HTTP or to gRPC")),
+            ("text-bin", "größe", None),
+            ("text", "size", None),
+        ] {
+            let said = check_metadata(&Metadata::from([(key, value)]));
+            match says {
+                None => said.unwrap(),
+                Some(says) => {
+                    let said = said.unwrap_err();
+                    assert!(said.contains(says), "{said}");
+                }
+            }
+        }
     }
 
     #[test]

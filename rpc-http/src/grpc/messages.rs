@@ -1,15 +1,16 @@
-//! Messages: reads the messages of a request's body.
+//! Messages: reads the messages of a body.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::RecvStream;
+use http::HeaderMap;
 use rpc_runtime::{Code, Status, codec::RawMessage};
 
 use super::encoding::Encoding;
 
-/// The messages of a request's body, each behind five bytes: whether it is compressed, and its length.
+/// The messages of a body, each behind five bytes: whether it is compressed, and its length.
 ///
 /// What is read gives the peer room for more at once, so at most one message and one window are held.
-pub(super) struct Messages {
+pub(crate) struct Messages {
     body: RecvStream,
     unread: BytesMut,
     encoding: Encoding,
@@ -18,7 +19,7 @@ pub(super) struct Messages {
 
 impl Messages {
     /// Each message may have `max` bytes, before and after decompression.
-    pub(super) fn new(body: RecvStream, encoding: Encoding, max: usize) -> Self {
+    pub(crate) fn new(body: RecvStream, encoding: Encoding, max: usize) -> Self {
         Self {
             body,
             unread: BytesMut::new(),
@@ -31,15 +32,15 @@ impl Messages {
     ///
     /// # Errors
     ///
-    /// `Broken::Peer` if the caller has given up, or its connection is lost. `Broken::Body` with what is wrong with the body.
-    pub(super) async fn next(&mut self) -> Result<Option<RawMessage>, Broken> {
+    /// `Broken::Peer` if the peer has given up, or its connection is lost. `Broken::Body` with what is wrong with the body.
+    pub(crate) async fn next(&mut self) -> Result<Option<RawMessage>, Broken> {
         loop {
             if let Some(message) = self.take()? {
                 return Ok(Some(RawMessage(message)));
             }
             match self.body.data().await {
                 Some(chunk) => {
-                    let chunk = chunk.map_err(|_| Broken::Peer)?;
+                    let chunk = chunk.map_err(Broken::Peer)?;
                     // The stream is open, so there is no error.
                     let _ = self.body.flow_control().release_capacity(chunk.len());
                     if self.unread.is_empty() {
@@ -60,7 +61,7 @@ impl Messages {
     /// # Errors
     ///
     /// As [`Messages::next`]; UNIMPLEMENTED if there is none, or more than one.
-    pub(super) async fn only(&mut self) -> Result<RawMessage, Broken> {
+    pub(crate) async fn only(&mut self) -> Result<RawMessage, Broken> {
         let message = self.next().await?;
         let message =
             message.ok_or_else(|| Status::unimplemented("the call has no message, and takes one"))?;
@@ -70,10 +71,19 @@ impl Messages {
         Ok(message)
     }
 
+    /// Waits for the trailers behind the last message; none if there are none.
+    ///
+    /// # Errors
+    ///
+    /// `Broken::Peer`.
+    pub(crate) async fn trailers(&mut self) -> Result<Option<HeaderMap>, Broken> {
+        self.body.trailers().await.map_err(Broken::Peer)
+    }
+
     /// True if the body has further bytes.
     async fn has_more(&mut self) -> Result<bool, Broken> {
         while let Some(chunk) = self.body.data().await {
-            if !chunk.map_err(|_| Broken::Peer)?.is_empty() {
+            if !chunk.map_err(Broken::Peer)?.is_empty() {
                 return Ok(true);
             }
         }
@@ -133,9 +143,9 @@ impl Messages {
 }
 
 /// Why a body ends before its end.
-pub(super) enum Broken {
-    /// The caller has given up, or its connection is lost.
-    Peer,
+pub(crate) enum Broken {
+    /// The peer has given up, or its connection is lost.
+    Peer(h2::Error),
     /// What is wrong with the body.
     Body(Status),
 }
@@ -147,12 +157,26 @@ impl From<Status> for Broken {
 }
 
 /// The status of a message that is longer than `max` bytes.
-pub(super) fn too_long(len: u64, max: usize) -> Status {
+pub(crate) fn too_long(len: u64, max: usize) -> Status {
     Status::new(
         Code::ResourceExhausted,
         format!("message of {len} bytes or more exceeds limit of {max}: Limits::max_message"),
     )
 }
 
+/// A message with the five bytes before it, compressed as `encoding` says.
+pub(crate) fn prefixed(message: &[u8], encoding: Encoding) -> Bytes {
+    let compressed = encoding.compress(message);
+    let (flag, message) = match &compressed {
+        Some(compressed) => (1, &compressed[..]),
+        None => (0, message),
+    };
+    let mut bytes = BytesMut::with_capacity(PREFIX + message.len());
+    bytes.put_u8(flag);
+    bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    bytes.put_slice(message);
+    bytes.freeze()
+}
+
 /// How many bytes stand before each message.
-pub(super) const PREFIX: usize = 5;
+const PREFIX: usize = 5;

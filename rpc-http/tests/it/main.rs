@@ -1,7 +1,8 @@
-//! gRPC calls of a server that serves the native protocol on the same port.
+//! gRPC calls of a server that serves the native protocol on the same port, and of our clients at gRPC servers.
 
 mod caller;
 mod calls;
+mod outgoing;
 mod refusals;
 
 use demo_api::demo::kv::v1::{KvClient, KvServer};
