@@ -88,11 +88,7 @@ impl Protocol for Toy {
                 _ => {
                     told.open.fetch_add(1, SeqCst);
                     let closed = watch::Sender::new(false);
-                    Ok(Arc::new(ToyConnection {
-                        told,
-                        closed,
-                        _stream: stream,
-                    }) as Arc<dyn ProtocolConnection>)
+                    Ok(Arc::new(ToyConnection { told, closed }) as Arc<dyn ProtocolConnection>)
                 }
             }
         })
@@ -102,7 +98,6 @@ impl Protocol for Toy {
 struct ToyConnection {
     told: Arc<Told>,
     closed: watch::Sender<bool>,
-    _stream: ProtocolStream,
 }
 
 impl Drop for ToyConnection {
