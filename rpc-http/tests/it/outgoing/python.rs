@@ -167,10 +167,6 @@ async fn pythons_grpcio_as_a_server_is_called() {
         .noop()
         .await
         .unwrap_err();
-    assert_eq!(
-        (refused.code(), refused.executed()),
-        (Code::Unavailable, Executed::No),
-        "{refused}"
-    );
+    assert_eq!(refused.executed(), Executed::No, "{refused}");
     println!("grpcio: a server that our client calls: as it should be");
 }
