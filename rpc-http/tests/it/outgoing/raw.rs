@@ -1,10 +1,13 @@
 //! A gRPC server on a bare socket, so that the tests say each frame.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 
 use crate::caller::prefixed;
@@ -31,6 +34,9 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
+
+/// How long a client may take to connect, or to make a call.
+const LONG: Duration = Duration::from_secs(60);
 
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -59,7 +65,8 @@ impl RawServer {
 
     /// Accepts a connection of which nothing is read.
     pub(super) async fn accept_stream(&mut self) -> TcpStream {
-        self.0.accept().await.unwrap().0
+        let accepted = timeout(LONG, self.0.accept()).await;
+        accepted.expect("a connection in time").unwrap().0
     }
 }
 
@@ -90,7 +97,8 @@ impl RawConnection {
     /// Reads a whole request. Returns its stream.
     pub(super) async fn request(&mut self) -> u32 {
         loop {
-            let frame = self.next().await.expect("a request");
+            let frame = timeout(LONG, self.next()).await.expect("a request in time");
+            let frame = frame.expect("a request");
             if frame.flags & END_STREAM != 0 {
                 return frame.stream;
             }
