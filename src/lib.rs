@@ -11,6 +11,8 @@ mod documents {
     mod tutorial {}
     #[doc = include_str!("../docs/how-to/call-back.md")]
     mod call_back {}
+    #[doc = include_str!("../docs/how-to/call-grpc.md")]
+    mod call_grpc {}
     #[doc = include_str!("../docs/how-to/compress.md")]
     mod compress {}
     #[doc = include_str!("../docs/how-to/evolve-a-schema.md")]

@@ -38,17 +38,21 @@ pub(crate) fn is_call<B>(request: &Request<B>) -> Result<(), StatusCode> {
         .headers()
         .get(CONTENT_TYPE)
         .map_or(&b""[..], |value| value.as_bytes());
-    let is_grpc = match content_type.strip_prefix(b"application/grpc") {
+    match () {
+        () if !is_grpc(content_type) => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        () if request.method() != Method::POST => Err(StatusCode::METHOD_NOT_ALLOWED),
+        () => Ok(()),
+    }
+}
+
+/// True for the content type of gRPC with messages of protobuf.
+pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
+    match content_type.strip_prefix(b"application/grpc") {
         Some(rest) => {
             let rest = rest.strip_prefix(b"+proto").unwrap_or(rest);
             rest.is_empty() || rest.starts_with(b";")
         }
         None => false,
-    };
-    match () {
-        () if !is_grpc => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        () if request.method() != Method::POST => Err(StatusCode::METHOD_NOT_ALLOWED),
-        () => Ok(()),
     }
 }
 

@@ -75,6 +75,11 @@ impl KeepAlive {
         }
     }
 
+    /// Returns whether a PING waits for its answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
     /// True if something was read since the last look.
     fn has_read(&mut self) -> bool {
         let before = self.read;

@@ -1,4 +1,6 @@
-//! gRPC over HTTP/2 for servers of [`rpc_runtime`], on the same port.
+//! gRPC over HTTP/2 for [`rpc_runtime`]: servers answer gRPC callers on the same port, and clients call gRPC servers.
+//!
+//! # Servers
 //!
 //! [`Http`] is a [`Guest`](rpc_runtime::server::Guest): a server gives it the connections that do not speak the native protocol. Each
 //! gRPC call becomes a call of the server itself, so handlers notice nothing: deadlines, cancellation, middleware, limits and drain are as
@@ -17,6 +19,22 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Clients
+//!
+//! [`Grpc`] is a [`Protocol`](rpc_runtime::protocol::Protocol): a client that has it calls gRPC servers at `grpc://host:port`,
+//! `grpcs://host:port` and `grpc+unix:/path`, by the stubs that it calls other servers with.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), rpc_runtime::Error> {
+//! use rpc_http::Grpc;
+//! use rpc_runtime::Client;
+//!
+//! // Or a generated client: KvClient::builder(..)
+//! let client: Client = Client::builder("grpc://127.0.0.1:50051").protocol(Grpc::new()).connect().await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod any_authority;
 mod connection;
@@ -28,7 +46,8 @@ mod grpc;
 mod held_bytes;
 mod http_guest;
 mod keep_alive;
+mod outgoing;
 mod pace;
 mod watched_stream;
 
-pub use self::http_guest::Http;
+pub use self::{http_guest::Http, outgoing::Grpc};

@@ -3,6 +3,7 @@
 //! Generated clients wrap a [`Client`]. Its builder sets addresses, timeouts and limits; a [`Call`] sets options for one call.
 
 pub(crate) mod acceptor;
+mod bridge_plan;
 mod builder;
 mod call;
 mod channel;
@@ -12,6 +13,7 @@ mod deadline;
 mod errors;
 mod flush;
 pub(crate) mod inherited;
+pub(crate) mod known_procedures;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -24,22 +26,23 @@ use tokio::time::Instant;
 pub use crate::api::account::{Account, DropReason};
 
 pub(crate) use self::channel::Channel;
-pub use self::{
-    builder::ClientBuilder,
-    call::{Call, ClientCall, OneWayCall, Receipt, Reply, Sender, Streaming, UnaryCall},
-    channel::{ConnectionState, StateWatch},
-};
 use self::{
+    bridge_plan::{NO_PING, NO_TERMINATE},
     call::{MakeCall, SendToken},
     channel::{HadConnection, WaitFor, pool::ChannelPool},
     deadline::Deadline,
     token::Tokens,
 };
+pub use self::{
+    builder::ClientBuilder,
+    call::{Call, ClientCall, OneWayCall, Receipt, Reply, Sender, Streaming, UnaryCall},
+    channel::{ConnectionState, StateWatch},
+};
 use crate::{
-    DrainReport, Error, Load, Metadata,
+    Code, DrainReport, Error, Load, Metadata, Procedure,
     api::limits::CALL_TIMEOUT,
     layer::{Chain, DynMiddleware},
-    message::control::PING,
+    message::control::{PING, TERMINATE},
 };
 
 /// A client of one service: it connects when a call needs a connection, and again after a loss.
@@ -78,7 +81,7 @@ pub struct Client {
 
 /// Construction.
 impl Client {
-    /// Connects to `tcp://host:port`, `unix:/path` or `mem:name`, and waits for the handshake.
+    /// Connects to `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`, and waits for the handshake.
     ///
     /// After that, a lost connection is replaced at the next call, which tries until its deadline.
     ///
@@ -104,6 +107,26 @@ impl Client {
     /// Makes a builder of a client of `address`.
     pub fn builder(address: impl AsRef<str>) -> ClientBuilder {
         ClientBuilder::new(address)
+    }
+
+    /// Tells the client which procedures it may call at a server that speaks another [protocol](crate::protocol).
+    ///
+    /// Generated clients do it when they are made. A program that calls procedures it has written by hand does it itself. At a server
+    /// of this library's own protocol it changes nothing.
+    ///
+    /// ```
+    /// use rpc_runtime::{Client, server::Procedure};
+    ///
+    /// static PROCEDURES: [Procedure; 1] = [Procedure::new("doc.v1.Echo/rpc_echo", 0x5a1c_66d0_17b5_11ee)];
+    ///
+    /// let client = Client::connect_lazy("tcp://127.0.0.1:5005").with_procedures(&PROCEDURES);
+    /// ```
+    #[must_use]
+    pub fn with_procedures(self, procedures: &'static [Procedure]) -> Self {
+        if let Some(known) = self.channel().procedures() {
+            known.add(procedures);
+        }
+        self
     }
 
     fn new(
@@ -209,12 +232,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As any call.
+    /// As any call. FAILED_PRECONDITION if the server speaks another [protocol](crate::protocol), which has no ping.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub async fn ping(&self) -> Result<Duration, Error> {
+        self.check_native(NO_PING)
+            .map_err(|error| error.with_procedure(PING.path()))?;
         let deadline = self.call().deadline(self.timeout);
         let connected = self
             .channel()
@@ -239,6 +264,10 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn flush(&self) -> Result<(), Error> {
+        if self.channel().procedures().is_some() {
+            // What a bridge has, the operating system has not.
+            return self.settled().await.map(drop);
+        }
         let deadline = self.call().deadline(self.timeout);
         let mut result = Ok(());
         for channel in self.channels.all() {
@@ -255,6 +284,9 @@ impl Client {
     /// Without a connection, and if no call is in doubt, this returns at once the last account of the last connection that
     /// carried one-way calls. A client that never had a connection returns an empty account at once.
     ///
+    /// At a server that speaks another [protocol](crate::protocol), such as gRPC, one-way calls have replies that are dropped here. Then
+    /// this waits for the replies, as [`Client::settled`] does.
+    ///
     /// The client's timeout limits the wait.
     ///
     /// # Errors
@@ -266,6 +298,9 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn barrier(&self) -> Result<Account, Error> {
+        if self.channel().procedures().is_some() {
+            return self.settled().await;
+        }
         flush::barrier(self, self.call().deadline(self.timeout)).await
     }
 
@@ -328,7 +363,14 @@ impl Client {
     ///
     /// Dropping the future stops waiting; the client closes all the same.
     pub async fn close(&self) -> Result<(), Error> {
-        flush::close(&self.channels, self.timeout).await
+        let mut patience = self.timeout;
+        if self.channel().procedures().is_some() {
+            let begun = Instant::now();
+            // One-way calls outlive the connection to the bridge. What became of them is for a barrier to tell.
+            let _ = self.settled().await;
+            patience = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+        }
+        flush::close(&self.channels, patience).await
     }
 }
 
@@ -366,6 +408,23 @@ impl Client {
 
 /// For the options of a call.
 impl Client {
+    /// Refuses a terminate of a server that speaks another protocol.
+    fn check_terminates(&self) -> Result<(), Error> {
+        self.check_native(NO_TERMINATE)
+            .map_err(|error| error.with_procedure(TERMINATE.path()))
+    }
+
+    /// Refuses a call that only servers of our own protocol have; `why` says what to do.
+    fn check_native(&self, why: &str) -> Result<(), Error> {
+        match self.channel().procedures() {
+            None => Ok(()),
+            Some(_) => {
+                let error = Error::local(Code::FailedPrecondition, why);
+                Err(error.with_peer(Arc::clone(self.channel().address())))
+            }
+        }
+    }
+
     /// The channel of one-way calls and of built-in calls.
     fn channel(&self) -> &Arc<Channel> {
         self.channels.first()

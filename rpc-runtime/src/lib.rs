@@ -135,6 +135,7 @@
 //! | send data beside a message | [`Metadata`] |
 //! | encrypt, and know who calls | the module `tls`, with the feature of that name |
 //! | test a service under faults | the module `sim`, with the feature of that name |
+//! | call a server that speaks another protocol, such as gRPC | [`protocol`] |
 //! | speak the protocol yourself | [`codec`] |
 //!
 //! The repository has a tutorial, how-to pages, and the reference of guarantees, limits and the wire, in `docs/`.
@@ -191,6 +192,22 @@ pub mod status {
 /// Entries beside a message.
 pub mod metadata {
     pub use crate::api::metadata::{IntoIter, Iter, Metadata};
+}
+
+/// Calling servers that speak another protocol, such as gRPC.
+///
+/// [`ClientBuilder::protocol`](crate::client::ClientBuilder::protocol) adds a [`Protocol`](protocol::Protocol) to a client. Its stubs then
+/// call servers at the addresses of that protocol. `Grpc` of the crate rpc-http is one; this module is for those who write another.
+///
+/// For each connection the client makes a server in this process, which carries its calls by a
+/// [`ProtocolConnection`](protocol::ProtocolConnection).
+pub mod protocol {
+    pub use crate::{
+        server::bridge::{Connecting, Protocol, ProtocolStream},
+        session::{
+            CallFuture, OutgoingCall, OutgoingFailure, OutgoingReplies, OutgoingRequests, ProtocolConnection,
+        },
+    };
 }
 
 /// Code that wraps calls, on a server and on a client: to log, to refuse, to time, to retry.

@@ -12,6 +12,7 @@ mod socket_file;
 #[cfg(test)]
 mod system_calls;
 mod terminate_key;
+mod transport;
 mod uid;
 mod unix_socket;
 
@@ -36,7 +37,6 @@ use tokio::{
 use crate::driver;
 
 pub(crate) use self::network::is_simulated;
-pub use self::peer::{Peer, Transport};
 pub(crate) use self::{
     address::Address,
     custom::{Connector, IncomingStreams},
@@ -46,6 +46,7 @@ pub(crate) use self::{
     terminate_key::{Challenge, KeyFile, read_key},
     uid::own_uid,
 };
+pub use self::{peer::Peer, transport::Transport};
 
 /// One established byte stream of any transport.
 #[derive(Debug)]

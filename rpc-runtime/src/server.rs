@@ -4,6 +4,7 @@
 //! [`ServerHandle`] and [`TerminatePolicy`] say how a server is stopped. [`Service`], [`Incoming`], [`Handler`] and
 //! [`Procedure`] are what generated code is made of; a service may also be written by hand with them.
 
+pub(crate) mod bridge;
 mod builder;
 pub(crate) mod builtin;
 mod callable;

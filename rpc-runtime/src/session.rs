@@ -11,6 +11,7 @@ mod incoming;
 mod inline_poll;
 mod layered;
 pub(crate) mod lifecycle;
+mod outgoing_call;
 mod panicked;
 mod replies;
 mod requests;
@@ -29,6 +30,7 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context as TaskContext, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use tokio::runtime::Handle;
@@ -40,6 +42,9 @@ pub use self::{
     handler::Handler,
     incoming::{BorrowingHandler, Incoming},
     layered::Layered,
+    outgoing_call::{
+        CallFuture, OutgoingCall, OutgoingFailure, OutgoingReplies, OutgoingRequests, ProtocolConnection,
+    },
     replies::Replies,
     requests::Requests,
     server_call::ServerCall,
@@ -219,6 +224,14 @@ impl<D: ?Sized> Session<D> {
         self.with(Clock::Now, |conn, now| conn.begin_drain(reason, text, time, now));
     }
 
+    /// Lets the peer start no more calls here, because the connection behind this one takes none: `why` says the reason. Calls that are
+    /// open end by themselves.
+    pub(crate) fn retire(&self, why: &str) {
+        self.with(Clock::Now, |conn, now| {
+            conn.begin_drain(Reason::Drain, why, RETIREMENT, now)
+        });
+    }
+
     /// Notes that a policy has denied a call; `is_answer` is false if it gave no answer, which is not the peer's fault.
     fn note_denial(&self, is_answer: bool) -> Denial {
         let settings = self.server.settings();
@@ -317,6 +330,9 @@ impl<D: ?Sized> Session<D> {
         std::ptr::from_ref(self).addr()
     }
 }
+
+/// How long the calls of a retired connection may go on: as long as they like.
+const RETIREMENT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A flag that the connection raises once, and that any number of handlers wait for.
 ///

@@ -27,6 +27,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
         client,
         send,
         send_recv,
+        list,
         client_attributes,
         implementor,
         ..
@@ -56,7 +57,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
         pub struct #client {
             client: #runtime::Client,
         }
-        #runtime::codegen::client_methods!(#client);
+        #runtime::codegen::client_methods!(#client, #list);
         impl #client {
             #in_process
             #[doc = " Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it."]

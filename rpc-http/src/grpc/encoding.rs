@@ -21,13 +21,13 @@ pub(crate) enum Encoding {
 
 /// The names of all encodings, as the header grpc-accept-encoding has them.
 #[cfg(all(feature = "gzip", feature = "zstd"))]
-pub(super) const ACCEPTED: &str = "zstd, gzip, identity";
+pub(crate) const ACCEPTED: &str = "zstd, gzip, identity";
 #[cfg(all(feature = "gzip", not(feature = "zstd")))]
-pub(super) const ACCEPTED: &str = "gzip, identity";
+pub(crate) const ACCEPTED: &str = "gzip, identity";
 #[cfg(all(feature = "zstd", not(feature = "gzip")))]
-pub(super) const ACCEPTED: &str = "zstd, identity";
+pub(crate) const ACCEPTED: &str = "zstd, identity";
 #[cfg(not(any(feature = "gzip", feature = "zstd")))]
-pub(super) const ACCEPTED: &str = "identity";
+pub(crate) const ACCEPTED: &str = "identity";
 
 impl Encoding {
     /// All of this build, the best first.
@@ -45,13 +45,35 @@ impl Encoding {
     ///
     /// UNIMPLEMENTED for an encoding that is not known here.
     pub(crate) fn of_request(headers: &HeaderMap) -> Result<Self, Status> {
+        Self::of(headers).map_err(Status::unimplemented)
+    }
+
+    /// Returns how the messages of an answer are compressed.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL for an encoding that is not known here, and was not asked for.
+    pub(crate) fn of_reply(headers: &HeaderMap) -> Result<Self, Status> {
+        Self::of(headers).map_err(Status::internal)
+    }
+
+    fn of(headers: &HeaderMap) -> Result<Self, String> {
         let name = headers
             .get("grpc-encoding")
             .map_or(&b"identity"[..], |value| value.as_bytes());
         Self::named(name).ok_or_else(|| {
             let name = String::from_utf8_lossy(name);
-            Status::unimplemented(format!("grpc-encoding {name} is not supported, but {ACCEPTED}"))
+            format!("grpc-encoding {name} is not supported, but {ACCEPTED}")
         })
+    }
+
+    /// Returns how a client compresses its requests: with gzip if it is asked to, and can.
+    pub(crate) fn of_requests(gzip: bool) -> Self {
+        match gzip {
+            #[cfg(feature = "gzip")]
+            true => Self::Gzip,
+            _ => Self::Identity,
+        }
     }
 
     /// Returns how the answer is compressed: in the best way that the caller lists and that is known here.

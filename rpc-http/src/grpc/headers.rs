@@ -19,7 +19,7 @@ pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads the caller's metadata: all headers but those of HTTP and of gRPC itself.
+/// Reads the peer's metadata: all headers but those of HTTP and of gRPC itself.
 ///
 /// # Errors
 ///
@@ -86,6 +86,29 @@ pub(crate) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap, room: &
         }
     }
     without_room
+}
+
+/// Checks that all metadata of a call can be headers.
+///
+/// # Errors
+///
+/// What cannot, and what to do.
+pub(crate) fn check_metadata(metadata: &Metadata) -> Result<(), String> {
+    for (key, value) in metadata {
+        let fault = if HeaderName::from_bytes(key.as_bytes()).is_err() {
+            "is no name of a header: use letters, digits, '-', '_' and '.'"
+        } else if is_reserved(key) {
+            "belongs to HTTP or to gRPC: choose another key"
+        } else if !key.ends_with("-bin") && !is_printable(value) {
+            "has bytes that are not printable ASCII: give the key the ending \"-bin\""
+        } else {
+            continue;
+        };
+        return Err(format!(
+            "the metadata entry {key:?} cannot travel by gRPC: it {fault}"
+        ));
+    }
+    Ok(())
 }
 
 fn is_printable(value: &[u8]) -> bool {

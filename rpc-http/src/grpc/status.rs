@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use http::{HeaderMap, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 use prost::Message;
 use rpc_runtime::{Code, Metadata, Status};
 
@@ -85,6 +85,44 @@ fn details(status: &Status) -> Option<HeaderValue> {
     HeaderValue::from_str(&BASE64.encode(whole.encode_to_vec())).ok()
 }
 
+/// Reads the end of a call from its trailers: status, text and details. The metadata is for the caller to add.
+///
+/// # Errors
+///
+/// The status of the call, if it failed. UNKNOWN if the trailers have none.
+pub(crate) fn read_end(trailers: &HeaderMap) -> Result<(), Status> {
+    let Some(number) = trailers.get("grpc-status") else {
+        return Err(Status::unknown("the server ended the call without grpc-status"));
+    };
+    let number = number.to_str().ok().and_then(|text| text.parse().ok());
+    let Some(number) = number else {
+        return Err(Status::unknown("grpc-status is no number"));
+    };
+    if number == 0 {
+        return Ok(());
+    }
+    let text = trailers
+        .get("grpc-message")
+        .map_or(&b""[..], |value| value.as_bytes());
+    let text = percent_decode(text).decode_utf8_lossy().into_owned();
+    let status = Status::new(Code::from_number(number), text);
+    Err(match trailers.get("grpc-status-details-bin") {
+        None => status,
+        Some(details) => status.with_details_bytes(read_details(details)),
+    })
+}
+
+/// The details of a status: the bytes of a `google.rpc.Status`, or what a handler of this library gave that was none.
+fn read_details(header: &HeaderValue) -> Vec<u8> {
+    let bytes = BASE64.decode(header.as_bytes()).unwrap_or_default();
+    match RpcStatus::decode(&bytes[..]) {
+        Ok(RpcStatus { mut details, .. }) if matches!(&details[..], [one] if one.type_url == UNTYPED) => {
+            details.remove(0).value
+        }
+        _ => bytes,
+    }
+}
+
 /// `google.rpc.Status`.
 #[derive(Clone, PartialEq, Message)]
 struct RpcStatus {
@@ -137,6 +175,38 @@ mod tests {
         let trailers = trailers(&Status::not_found("100 % größer\n"));
         assert_eq!(trailers["grpc-status"], "5");
         assert_eq!(trailers["grpc-message"], "100 %25 gr%C3%B6%C3%9Fer%0A");
+    }
+
+    #[test]
+    fn an_end_is_read_as_it_was_written() {
+        let typed = RpcStatus {
+            code: 3,
+            message: "bad".to_owned(),
+            details: vec![Any {
+                type_url: "type.googleapis.com/google.rpc.BadRequest".to_owned(),
+                value: vec![1, 2],
+            }],
+        };
+        for status in [
+            Status::not_found("100 % größer\n"),
+            Status::invalid_argument("bad").with_details(&typed),
+            Status::aborted("").with_details(&"text".to_owned()),
+        ] {
+            assert_eq!(read_end(&trailers(&status)).unwrap_err(), status);
+        }
+        let mut trailers = HeaderMap::new();
+        add_end(Ok(&Metadata::new()), &mut trailers);
+        read_end(&trailers).unwrap();
+    }
+
+    #[test]
+    fn an_end_that_makes_no_sense_is_unknown() {
+        let mut trailers = HeaderMap::new();
+        assert_eq!(read_end(&trailers).unwrap_err().code(), Code::Unknown);
+        for status in ["", "OK", "-1", "77"] {
+            trailers.insert("grpc-status", HeaderValue::from_static(status));
+            assert_eq!(read_end(&trailers).unwrap_err().code(), Code::Unknown, "{status}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use rpc_runtime::Status;
 
 /// Reads how long the caller waits; none if it waits for ever.
@@ -19,6 +19,31 @@ pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
         },
     }
 }
+
+/// Writes how long a caller waits: in the smallest unit that has eight digits for it, rounded up.
+pub(crate) fn write(time: Duration) -> HeaderValue {
+    let nanos = time.as_nanos();
+    let fits = |(unit, each): &(char, u128)| {
+        let count = nanos.div_ceil(*each);
+        (count <= MOST).then(|| format!("{count}{unit}"))
+    };
+    let text = UNITS.iter().find_map(fits);
+    // Eight digits of hours are 11,000 years.
+    let text = text.unwrap_or_else(|| format!("{MOST}H"));
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("99999999H"))
+}
+
+/// The most that eight digits say.
+const MOST: u128 = 99_999_999;
+/// The units, the smallest first, in nanoseconds.
+const UNITS: [(char, u128); 6] = [
+    ('n', 1),
+    ('u', 1_000),
+    ('m', 1_000_000),
+    ('S', 1_000_000_000),
+    ('M', 60_000_000_000),
+    ('H', 3_600_000_000_000),
+];
 
 fn parse(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
@@ -40,6 +65,24 @@ fn parse(text: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timeout_is_written_in_eight_digits_and_never_shorter_than_it_is() {
+        for (time, expected) in [
+            (Duration::ZERO, "0n"),
+            (Duration::from_millis(20), "20000000n"),
+            (Duration::from_millis(100), "100000u"),
+            (Duration::from_nanos(100_000_001), "100001u"),
+            (Duration::from_secs(30), "30000000u"),
+            (Duration::from_secs(3600), "3600000m"),
+            (Duration::from_secs(365 * 86_400), "31536000S"),
+            (Duration::MAX, "99999999H"),
+        ] {
+            let written = write(time);
+            assert_eq!(written, expected);
+            assert!(time == Duration::MAX || parse(written.as_bytes()).unwrap() >= time);
+        }
+    }
 
     #[test]
     fn digits_and_a_unit_are_a_timeout() {

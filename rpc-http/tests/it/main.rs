@@ -1,4 +1,4 @@
-//! gRPC calls of a server that serves the native protocol on the same port.
+//! gRPC calls of a server that serves the native protocol on the same port, and of our clients at gRPC servers.
 
 mod caller;
 mod calls;
@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod listeners;
 mod memory;
+mod outgoing;
 mod refusals;
 mod tls;
 

@@ -1,9 +1,11 @@
-//! What a server implements for a client of its process: it accepts streams, and serves the callbacks of peers.
+//! What a server implements for a client of its process: it accepts streams, serves the callbacks of peers, and bridges to servers of
+//! other protocols.
 
 use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc};
 
+use super::known_procedures::KnownProcedures;
 use crate::{
-    Compression, Error, Limits, Peer,
+    Compression, Error, Limits, Peer, Status, Transport,
     api::priority::Priorities,
     driver::{Baton, SharedConnection},
     net::Stream,
@@ -54,3 +56,35 @@ pub(crate) trait CallbackServer: fmt::Debug + Send + Sync {
 
 /// Waits for the callbacks that outlive their connection. It is run, or dropped, when that has ended.
 pub(crate) type AfterConnection = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A bridge to servers of another protocol: a server in this process that makes their calls of ours.
+pub(crate) trait Bridge: fmt::Debug + Send + Sync {
+    /// How the servers at addresses of `scheme` are reached; none if the scheme is not the protocol's.
+    fn way(&self, scheme: &str) -> Option<BridgeWay>;
+
+    /// Begins to speak the protocol on `stream`. Returns a stream in this process that speaks ours.
+    ///
+    /// `address` is what the user wrote.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION if another attempt would fail in the same way.
+    fn join(&self, stream: Stream, peer: Peer, address: Arc<str>, settings: BridgeSettings) -> Joining;
+}
+
+/// A bridge that begins.
+pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<Stream, Status>> + Send>>;
+
+/// How the servers of another protocol are reached.
+pub(crate) struct BridgeWay {
+    pub(crate) transport: Transport,
+    /// The id of the protocol in ALPN.
+    pub(crate) alpn: &'static [u8],
+}
+
+/// What a bridge knows of its client.
+#[derive(Clone)]
+pub(crate) struct BridgeSettings {
+    pub(crate) limits: Limits,
+    pub(crate) procedures: Arc<KnownProcedures>,
+}

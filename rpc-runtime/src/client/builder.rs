@@ -7,7 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Client, ClientCall,
-    acceptor::{CallbackServices, StreamAcceptor},
+    acceptor::{Bridge, CallbackServices, StreamAcceptor},
+    bridge_plan::{BridgePlan, NO_CALLBACKS, NO_COMPRESSION},
     channel::{
         Channel,
         addresses::{AddressEntry, Addresses, ConnectTarget},
@@ -55,6 +56,7 @@ pub struct ClientBuilder<C = Client> {
     callbacks: Option<Arc<dyn CallbackServices>>,
     connections: usize,
     connector: Option<Connector>,
+    bridges: Vec<Arc<dyn Bridge>>,
     layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
     metadata: Metadata,
     credentials: Credentials,
@@ -87,6 +89,7 @@ impl<C> ClientBuilder<C> {
             callbacks: None,
             connections: 1,
             connector: None,
+            bridges: Vec::new(),
             layers: Vec::new(),
             metadata: Metadata::new(),
             credentials: Credentials::default(),
@@ -338,8 +341,10 @@ impl<C> ClientBuilder<C> {
         C: From<Client>,
     {
         let client = self.client();
+        // Made first, because a generated client says which procedures it calls.
+        let made = C::from(client.clone());
         client.first_attempt().await?;
-        Ok(client.into())
+        Ok(made)
     }
 
     /// Makes the client, which connects at its first call.
@@ -362,6 +367,11 @@ impl<C> ClientBuilder<C> {
         self.callbacks = Some(callbacks);
     }
 
+    /// Adds another protocol, after those that were added before.
+    pub(crate) fn add_bridge(&mut self, bridge: Arc<dyn Bridge>) {
+        self.bridges.push(bridge);
+    }
+
     /// Counts what its connections hold in `memory`. Default: in one of its own, without a limit.
     pub(crate) fn memory(mut self, memory: Arc<Memory>) -> Self {
         self.memory = memory;
@@ -373,12 +383,22 @@ impl<C> ClientBuilder<C> {
             if let ConnectTarget::Address(_, security) = &mut place.target {
                 *security = self.security.clone();
             }
-        }
-        if let Some(connector) = &self.connector {
-            for place in &mut self.places {
+            if let Some(connector) = &self.connector {
                 place.target = ConnectTarget::Custom(connector.clone(), Arc::clone(&place.address));
             }
         }
+        let plan = BridgePlan {
+            bridges: &self.bridges,
+            security: &self.security,
+            connector: self.connector.as_ref(),
+            limits: &self.limits,
+            misfit: match (&self.callbacks, self.compression) {
+                (Some(_), _) => Some(NO_CALLBACKS),
+                (None, Some(_)) => Some(NO_COMPRESSION),
+                (None, None) => None,
+            },
+        };
+        let procedures = plan.apply(&mut self.places);
         let sends_token = self.metadata.contains_key(Metadata::AUTHORIZATION);
         let (hello, tokens) = match self.credentials.checked(&self.places, sends_token) {
             Ok(checked) => checked,
@@ -421,6 +441,7 @@ impl<C> ClientBuilder<C> {
                 self.compression,
                 self.connect_timeout,
                 callbacks.clone(),
+                procedures.clone(),
                 fastrand::Rng::new(),
             )
         });
@@ -439,6 +460,7 @@ impl<C> Clone for ClientBuilder<C> {
             memory: Arc::clone(&self.memory),
             callbacks: self.callbacks.clone(),
             connector: self.connector.clone(),
+            bridges: self.bridges.clone(),
             layers: self.layers.clone(),
             metadata: self.metadata.clone(),
             credentials: self.credentials.clone(),

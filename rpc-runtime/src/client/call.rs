@@ -299,6 +299,7 @@ impl<'a> Call<'a> {
     ///
     /// As [`Call::send`].
     pub async fn send_terminate(self) -> Result<(), Error> {
+        self.client.check_terminates()?;
         let deadline = self.usual_deadline();
         let call = self.with_token(&TERMINATE, &deadline).await?;
         call.check(&TERMINATE, &deadline)?;
@@ -316,12 +317,14 @@ impl<'a> Call<'a> {
     /// # Errors
     ///
     /// PERMISSION_DENIED if the server's policy forbids it to this client, UNIMPLEMENTED if the server cannot be terminated
-    /// by clients, FAILED_PRECONDITION if another server has taken its place.
+    /// by clients, FAILED_PRECONDITION if another server has taken its place, or if it speaks another
+    /// [protocol](crate::protocol).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(self) -> Result<DrainReport, Error> {
+        self.client.check_terminates()?;
         let procedure = &TERMINATE;
         let origin = self.more.as_ref().and_then(|more| more.origin);
         let origin = control::origin_of_terminate(origin, self.made_in);

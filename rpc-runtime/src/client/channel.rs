@@ -38,7 +38,8 @@ use self::{
     state::PublishedState,
 };
 use super::{
-    acceptor::CallbackServer, connection_failure::ConnectionFailure, deadline::Deadline, errors, timer,
+    acceptor::CallbackServer, connection_failure::ConnectionFailure, deadline::Deadline, errors,
+    known_procedures::KnownProcedures, timer,
 };
 use crate::{
     Code, Compression, Error, Phase,
@@ -76,6 +77,8 @@ pub(crate) struct Channel {
     ownership: Ownership,
     /// What the peer may call on these connections.
     callbacks: Option<Arc<dyn CallbackServer>>,
+    /// What may be called where the server speaks another protocol; none if each address is of our own.
+    procedures: Option<Arc<KnownProcedures>>,
     settings: Arc<Settings>,
     compression: Option<Compression>,
     connect_timeout: Duration,
@@ -204,6 +207,7 @@ impl Channel {
         compression: Option<Compression>,
         connect_timeout: Duration,
         callbacks: Result<Option<Arc<dyn CallbackServer>>, Error>,
+        procedures: Option<Arc<KnownProcedures>>,
         random: fastrand::Rng,
     ) -> Arc<Self> {
         let (callbacks, wrong) = match callbacks {
@@ -216,6 +220,7 @@ impl Channel {
             bad: addresses.bad().cloned().or(wrong),
             ownership: Ownership::Own,
             callbacks,
+            procedures,
             settings,
             compression,
             connect_timeout,
@@ -245,6 +250,11 @@ impl Channel {
     #[inline]
     pub(super) fn compression(&self) -> Option<Compression> {
         self.compression
+    }
+
+    /// What may be called where the server speaks another protocol; none if each address is of our own.
+    pub(super) fn procedures(&self) -> Option<&KnownProcedures> {
+        self.procedures.as_deref()
     }
 
     /// The addresses that the channel connects to, as text.

@@ -4,7 +4,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use super::deadline::Deadline;
 use crate::{
-    Code, Error, Phase,
+    Code, Error, Phase, Status,
     conn::Cause,
     net::{Address, Spot, TlsFailure, name_of},
 };
@@ -78,6 +78,15 @@ impl ConnectionFailure {
             code: error.code(),
             permanent: true,
             ..Self::passing(error.message().to_owned())
+        }
+    }
+
+    /// A server does not speak the protocol of its address, or not as it should.
+    pub(super) fn of_bridge(status: &Status) -> Self {
+        Self {
+            code: status.code(),
+            permanent: status.code() == Code::FailedPrecondition,
+            ..Self::passing(format!("cannot connect: {}", status.message()))
         }
     }
 

@@ -66,13 +66,15 @@ impl Credentials {
 
 /// Checks that others cannot read what goes to an address.
 fn keeps_secret(place: &AddressEntry) -> Result<(), Error> {
-    let how = match &place.target {
+    let how = match place.target.way() {
         ConnectTarget::Address(Address::Tls(_), security) if !security.is_verified() => {
             "over TLS that takes any certificate"
         }
         ConnectTarget::Address(Address::Tls(_) | Address::Unix(_) | Address::Memory(_), _)
         | ConnectTarget::InProcess(_)
         | ConnectTarget::Lent
+        // It is reached in another way, which is what this looks at.
+        | ConnectTarget::Bridged(_)
         // Its own error says more.
         | ConnectTarget::Bad(_) => return Ok(()),
         ConnectTarget::Address(Address::Tcp(_) | Address::Custom(_), _) => "over plain TCP",

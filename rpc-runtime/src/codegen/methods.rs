@@ -3,11 +3,11 @@
 //! They stand here once, as macros, and not in every generated file. A stub must not have the name of a method of a call:
 //! rpc-codegen lists those names, and a test of its own compares that list with this file.
 
-/// Gives a generated client, a struct around `client`, the methods that every client has.
+/// Gives a generated client, a struct around `client`, the methods that every client has. `list` has its procedures.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __client_methods {
-    ($client:ident) => {
+    ($client:ident, $list:ident) => {
         impl $client {
             /// Connects to a server, for example `tcp://127.0.0.1:5005` or `unix:/run/app.sock`.
             ///
@@ -36,7 +36,9 @@ macro_rules! __client_methods {
 
             /// Creates a client on a channel that other clients may share.
             pub fn new(client: $crate::Client) -> Self {
-                Self { client }
+                Self {
+                    client: client.with_procedures(&$list),
+                }
             }
 
             /// Returns the channel; clients of other services of the same server can share it.

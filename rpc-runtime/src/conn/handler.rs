@@ -352,8 +352,8 @@ impl Connection {
         });
         let end = match (end, &broken) {
             // It passes on what its streams told it: it did not get to its end, any more than one that is dropped.
-            (End::Failed(_), _) if told => End::Dropped,
-            (End::Failed(_), Some(status)) => End::Failed(status),
+            (End::Failed(_) | End::Reported { .. }, _) if told => End::Dropped,
+            (End::Failed(_) | End::Reported { .. }, Some(status)) => End::Failed(status),
             (end, _) => end,
         };
         let is_live = self.end.is_live();

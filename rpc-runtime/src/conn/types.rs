@@ -410,6 +410,13 @@ pub(crate) enum End<'a> {
     },
     /// It ran to its end and failed, or panicked.
     Failed(&'a Status),
+    /// It was handed on by another protocol, and failed there.
+    Reported {
+        /// The status for the caller.
+        status: &'a Status,
+        /// Whether the handler at the other end ran, as far as that protocol tells.
+        executed: Executed,
+    },
     /// It was dropped before its end because it was no longer wanted.
     Dropped,
 }

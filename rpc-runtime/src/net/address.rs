@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, net::Ipv6Addr, path::PathBuf};
 
+use super::Transport;
 use crate::{Code, Error};
 
 /// An address: `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`.
@@ -20,6 +21,22 @@ pub(crate) enum Address {
 }
 
 impl Address {
+    /// Parses an address of another protocol, which is reached by `transport`: it has a `scheme` of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Address::parse`]; also for a transport of which an address says nothing.
+    pub(crate) fn parse_as(text: &str, scheme: &str, transport: Transport) -> Result<Self, Error> {
+        read_as(text, scheme, transport).map_err(|Mistake { why, proposal }| {
+            let proposal = proposal.unwrap_or_else(|| match transport {
+                Transport::Unix => format!("{scheme}:/path"),
+                _ => format!("{scheme}://host:port"),
+            });
+            let text = format!("bad address {text:?}: {why}; write {proposal}");
+            Error::local(Code::InvalidArgument, text)
+        })
+    }
+
     /// Parses an address.
     ///
     /// # Errors
@@ -72,7 +89,7 @@ fn read(text: &str) -> Result<Address, Mistake> {
         return read_host(host, "tls").map(Address::Tls);
     }
     if let Some(path) = text.strip_prefix("unix:") {
-        return read_unix(path);
+        return read_unix(path, "unix");
     }
     if let Some(name) = text.strip_prefix("mem:") {
         if name.is_empty() {
@@ -83,8 +100,33 @@ fn read(text: &str) -> Result<Address, Mistake> {
     Err(mistake(text))
 }
 
-/// Parses the text after `unix:`.
-fn read_unix(path: &str) -> Result<Address, Mistake> {
+/// Parses an address of another protocol.
+fn read_as(text: &str, scheme: &str, transport: Transport) -> Result<Address, Mistake> {
+    let rest = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'));
+    let rest = rest.unwrap_or_default();
+    if transport == Transport::Unix {
+        return read_unix(rest, scheme);
+    }
+    let Some(host) = rest.strip_prefix("//") else {
+        let proposal = propose_host(rest.trim_matches('/'), scheme);
+        return Err(Mistake::new(
+            format!("two slashes must follow {scheme}:"),
+            proposal,
+        ));
+    };
+    match transport {
+        Transport::Tcp => read_host(host, scheme).map(Address::Tcp),
+        Transport::Tls if !cfg!(feature = "_tls") => Err(Mistake::new(WITHOUT_TLS, None)),
+        Transport::Tls => read_host(host, scheme).map(Address::Tls),
+        transport => Err(Mistake::new(
+            format!("its protocol asks for the transport {transport:?}, which no address names"),
+            None,
+        )),
+    }
+}
+
+/// Parses the text after `unix:` or another `scheme`.
+fn read_unix(path: &str, scheme: &str) -> Result<Address, Mistake> {
     // People who know URLs write `unix:///run/x.sock`.
     let url = path.strip_prefix("//");
     let path = url.unwrap_or(path);
@@ -92,8 +134,8 @@ fn read_unix(path: &str) -> Result<Address, Mistake> {
         return Err(Mistake::new("the path is missing", None));
     }
     if url.is_some() && !path.starts_with('/') {
-        let why = format!("the path after unix:// must be absolute; a relative path is unix:{path}");
-        return Err(Mistake::new(why, Some(format!("unix:/{path}"))));
+        let why = format!("the path after {scheme}:// must be absolute; a relative path is {scheme}:{path}");
+        return Err(Mistake::new(why, Some(format!("{scheme}:/{path}"))));
     }
     Ok(Address::Unix(PathBuf::from(path)))
 }
@@ -167,15 +209,20 @@ fn read_host(host: &str, scheme: &str) -> Result<String, Mistake> {
 
 /// Finds the mistake in a text that begins with no known scheme.
 fn mistake(text: &str) -> Mistake {
+    if let Some(path) = text.strip_prefix("grpc+unix:") {
+        return Mistake::new(NO_GRPC, Some(format!("unix:{path}")).filter(|_| !path.is_empty()));
+    }
     if let Some((scheme, rest)) = text.split_once("://") {
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
         return match scheme.as_str() {
-            "http" | "grpc" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => Mistake::new(
+            "grpc" => Mistake::new(NO_GRPC, propose_host(host, "tcp")),
+            "grpcs" => Mistake::new(NO_GRPC, propose_host(host, "tls")),
+            "http" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => Mistake::new(
                 "the scheme belongs to another protocol",
                 propose_host(host, "tcp"),
             ),
-            "https" | "grpcs" | "ssl" | "wss" => Mistake::new(
+            "https" | "ssl" | "wss" => Mistake::new(
                 "the scheme belongs to another protocol",
                 propose_host(host, "tls"),
             ),
@@ -227,6 +274,10 @@ impl fmt::Display for Address {
     }
 }
 
+/// Why a gRPC address is refused by a builder that was given no protocol for it.
+const NO_GRPC: &str = "gRPC needs the crate rpc-http: give a client's builder `.protocol(rpc_http::Grpc::new())`, and a \
+                       server's `.guest(rpc_http::Http::new().grpc())`, or use our own protocol";
+
 /// Why a `tls://` address is refused without the feature.
 const WITHOUT_TLS: &str =
     "TLS needs the feature `tls` of the package rpc-runtime: ask for it in Cargo.toml, or go without TLS";
@@ -272,11 +323,9 @@ mod tests {
                 "the scheme belongs to another protocol",
                 "tcp://kv:80",
             ),
-            (
-                "grpc://kv:80",
-                "the scheme belongs to another protocol",
-                "tcp://kv:80",
-            ),
+            ("grpc://kv:80", NO_GRPC, "tcp://kv:80"),
+            ("grpcs://kv:80", NO_GRPC, "tls://kv:80"),
+            ("grpc+unix:/run/kv", NO_GRPC, "unix:/run/kv"),
             (
                 "http://kv",
                 "the scheme belongs to another protocol",
@@ -336,6 +385,43 @@ mod tests {
                 error.message(),
                 format!("bad address {text:?}: {why}; write {proposal}")
             );
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_protocol_keeps_its_scheme_in_errors() {
+        let tcp = Address::parse_as("grpc://kv:80", "grpc", Transport::Tcp).unwrap();
+        assert_eq!(tcp, Address::Tcp("kv:80".to_owned()));
+        let unix = Address::parse_as("grpc+unix:/run/kv", "grpc+unix", Transport::Unix).unwrap();
+        assert_eq!(unix, Address::Unix("/run/kv".into()));
+        for (text, scheme, transport, says) in [
+            (
+                "grpc://kv",
+                "grpc",
+                Transport::Tcp,
+                "the port is missing; write grpc://kv:<port>",
+            ),
+            (
+                "grpc:kv:80",
+                "grpc",
+                Transport::Tcp,
+                "two slashes must follow grpc:; write grpc://kv:80",
+            ),
+            (
+                "grpc+unix:",
+                "grpc+unix",
+                Transport::Unix,
+                "the path is missing; write grpc+unix:/path",
+            ),
+            (
+                "x:y",
+                "x",
+                Transport::Memory,
+                "two slashes must follow x:; write x://y:<port>",
+            ),
+        ] {
+            let error = Address::parse_as(text, scheme, transport).unwrap_err();
+            assert_eq!(error.message(), format!("bad address {text:?}: {says}"));
         }
     }
 

@@ -5,45 +5,12 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::net::unix::UCred;
 
 use super::{
-    Address,
+    Address, Transport,
     terminate_key::Challenge,
     uid::{OVERFLOW_UID, own_uid},
 };
 #[cfg(feature = "_tls")]
 use crate::tls::CertificateSlot;
-
-/// The transport by which a peer is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Transport {
-    /// A TCP connection.
-    Tcp,
-    /// TLS over a TCP connection.
-    Tls,
-    /// A Unix socket.
-    Unix,
-    /// A `mem:` name of this process.
-    Memory,
-    /// A client that was made from the server itself, in this process.
-    InProcess,
-    /// A user's own stream, from [`ServerBuilder::incoming`](crate::server::ServerBuilder::incoming) or
-    /// [`ClientBuilder::connector`](crate::ClientBuilder::connector).
-    Custom,
-}
-
-impl Transport {
-    /// The word for it in logs.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Unix => "unix",
-            Self::Memory => "mem",
-            Self::InProcess => "in-process",
-            Self::Custom => "custom",
-        }
-    }
-}
 
 /// The other end of a connection, as far as the transport knows it.
 #[derive(Clone, Debug)]
@@ -140,6 +107,14 @@ impl Peer {
             #[cfg(feature = "sim")]
             is_on_node: false,
         }))
+    }
+
+    /// Makes the peer of the same transport whose address has the scheme of `address`, which the user wrote.
+    pub(crate) fn at(&self, address: &str) -> Self {
+        let (scheme, _) = address.split_once(':').unwrap_or((address, ""));
+        let (_, place) = self.0.address.split_once(':').unwrap_or(("", &self.0.address));
+        let address = format!("{scheme}:{place}");
+        Self::new(self.0.transport, address, None, self.0.socket, self.0.user)
     }
 
     /// Makes the TLS peer of a TCP peer, and the place for its certificate. The TCP peer must not be shared yet.

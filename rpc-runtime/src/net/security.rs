@@ -17,6 +17,9 @@ pub(crate) struct ClientSecurity {
     /// `None` for the CAs of this machine.
     #[cfg(feature = "_tls")]
     tls: Option<ClientTls>,
+    /// The id of the protocol in ALPN; `None` for ours.
+    #[cfg(feature = "_tls")]
+    alpn: Option<&'static [u8]>,
 }
 
 /// How a server secures the connections of its `tls://` listeners.
@@ -79,7 +82,16 @@ impl ClientSecurity {
 #[cfg(feature = "_tls")]
 impl ClientSecurity {
     pub(crate) fn new(tls: ClientTls) -> Self {
-        Self { tls: Some(tls) }
+        Self {
+            tls: Some(tls),
+            alpn: None,
+        }
+    }
+
+    /// The same for servers that speak the protocol `alpn`.
+    pub(crate) fn speaking(self, alpn: &'static [u8]) -> Self {
+        let alpn = Some(alpn);
+        Self { alpn, ..self }
     }
 
     /// Shakes hands with the server at `host`.
@@ -97,7 +109,7 @@ impl ClientSecurity {
         host: &str,
         peer: Peer,
     ) -> io::Result<(Stream, Peer)> {
-        let (stream, certificate) = tls::connect(self.tls.as_ref(), stream, host).await?;
+        let (stream, certificate) = tls::connect(self.tls.as_ref(), self.alpn, stream, host).await?;
         let (peer, slot) = peer.over_tls();
         if let Some(certificate) = certificate {
             // Nothing else sets it.
@@ -142,6 +154,10 @@ impl ServerSecurity {
 /// Without TLS no address begins with `tls://`, so nothing calls these.
 #[cfg(not(feature = "_tls"))]
 impl ClientSecurity {
+    pub(crate) fn speaking(self, _: &'static [u8]) -> Self {
+        self
+    }
+
     pub(super) async fn shake_hands(&self, _: TcpStream, _: &str, _: Peer) -> io::Result<(Stream, Peer)> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -1,5 +1,7 @@
 //! Router: from the 64-bit id of a procedure to the service that has it.
 
+mod later_routes;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
@@ -11,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::later_routes::LaterRoutes;
 use crate::{
     Code, Error, Priority, Procedure, Service, Status,
     api::{error::NO_PROCEDURE, priority::Priorities},
@@ -28,6 +31,8 @@ pub(crate) struct Router {
     /// The names of the services in the order in which they were added, for texts.
     names: Vec<&'static str>,
     priorities: Priorities,
+    /// The routes of a bridge; none for a server.
+    later: Option<Box<LaterRoutes>>,
 }
 
 impl Router {
@@ -48,11 +53,29 @@ impl Router {
             by_id: HashMap::default(),
             names: Vec::new(),
             priorities: priorities(&services),
+            later: None,
         };
         for service in services {
             router.add(service)?;
         }
         router.add_control(terminate)?;
+        Ok(router)
+    }
+
+    /// Makes the router of a bridge, which has the built-in control service without terminate, and `later`.
+    ///
+    /// # Errors
+    ///
+    /// None: the procedures of the control service have different ids.
+    pub(crate) fn of_bridge(later: LaterRoutes) -> Result<Self, Error> {
+        let mut router = Self {
+            routes: Vec::new(),
+            by_id: HashMap::default(),
+            names: Vec::new(),
+            priorities: Priorities::default(),
+            later: Some(Box::new(later)),
+        };
+        router.add_control(TerminateProcedure::Unknown)?;
         Ok(router)
     }
 
@@ -114,7 +137,13 @@ impl Router {
 
     /// Returns the index of the route of procedure `id`.
     pub(crate) fn find(&self, id: u64) -> Option<usize> {
-        self.by_id.get(&id).copied()
+        self.by_id.get(&id).copied().or_else(|| self.find_later(id))
+    }
+
+    #[cold]
+    fn find_later(&self, id: u64) -> Option<usize> {
+        let index = self.later.as_ref()?.find(id)?;
+        Some(self.routes.len() + index)
     }
 
     /// Returns the procedure of this path, if a service of the user has it.
@@ -127,11 +156,28 @@ impl Router {
 
     /// Returns the route at an index that [`Router::find`] returned.
     pub(crate) fn route(&self, index: usize) -> &Route {
-        &self.routes[index]
+        match self.routes.get(index) {
+            Some(route) => route,
+            None => self.later_route(index),
+        }
+    }
+
+    #[cold]
+    fn later_route(&self, index: usize) -> &Route {
+        let later = self.later.as_ref();
+        let route = later.and_then(|later| later.get(index - self.routes.len()));
+        route.expect("`find` has returned the index")
     }
 
     /// Makes the status of a call of an unknown procedure.
     pub(crate) fn unknown(&self, id: u64) -> Status {
+        if self.later.is_some() {
+            let text = format!(
+                "the client does not know the path of the procedure with id {id:#018x}, which its server asks for: say it by \
+                 Client::with_procedures"
+            );
+            return Status::new(Code::Unimplemented, text);
+        }
         let shown = self.names.len().min(NAMES_SHOWN);
         let mut names = self.names[..shown].join(", ");
         if shown < self.names.len() {
@@ -203,6 +249,14 @@ impl Route {
             run: procedure.run(),
             slowness: AtomicU32::new(0),
             computing: AtomicU32::new(0),
+        }
+    }
+
+    /// The route of a procedure whose calls `service` hands on. It neither computes nor blocks, whatever the procedure says of its handlers.
+    pub(crate) fn relay(service: Arc<dyn Service>, procedure: &'static Procedure) -> Self {
+        Self {
+            run: Run::InOrder,
+            ..Self::new(Some(service), 0, procedure)
         }
     }
 

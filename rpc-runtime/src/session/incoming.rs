@@ -1,6 +1,7 @@
 //! Incoming: a call that has arrived, and its way through a handler to its reply.
 
 mod borrowing;
+mod relay;
 mod row_handler;
 mod slot;
 

@@ -63,6 +63,18 @@ impl<T: Message + 'static> Replies<T> {
         Ok(())
     }
 
+    /// Sends one message, once there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replies::forward`].
+    pub(super) async fn send_one(&self, message: &T) -> Result<()> {
+        match self.add(message) {
+            true => Ok(()),
+            false => self.send(message, &mut SendTurn::default()).await,
+        }
+    }
+
     /// Adds `message` to the frame that holds the last one, as long as the driver has not taken that. Returns false if it has to
     /// be sent.
     #[inline]

@@ -18,7 +18,8 @@ use crate::{
     Procedure, Result, Status,
     conn::{CallId, Next},
     driver::Clock,
-    message::{decode::DecodeFailure, unread_rows::Unread},
+    layer::RawMessage,
+    message::{decode::DecodeFailure, growth::Budget, unread_rows::Unread},
     session::Session,
 };
 
@@ -55,9 +56,12 @@ pub struct Requests<T> {
 
 impl<T: Message + Default> Requests<T> {
     pub(crate) fn new(session: Arc<Session>, id: CallId, procedure: &'static Procedure) -> Self {
-        let server = session.server();
-        let budget = server.budget(procedure.request_growth());
-        let unread = Unread::new(server.settings().max_message, budget);
+        let budget = session.server().budget(procedure.request_growth());
+        Self::with_budget(session, id, procedure, budget)
+    }
+
+    fn with_budget(session: Arc<Session>, id: CallId, procedure: &'static Procedure, budget: Budget) -> Self {
+        let unread = Unread::new(session.server().settings().max_message, budget);
         Self {
             session,
             id,
@@ -139,6 +143,13 @@ impl<T: Message + Default> Requests<T> {
     fn end(&mut self) {
         self.ended = true;
         self.unread.clear();
+    }
+}
+
+impl Requests<RawMessage> {
+    /// The messages as they came: they are not decoded here, so their memory is not limited.
+    pub(super) fn raw(session: Arc<Session>, id: CallId, procedure: &'static Procedure) -> Self {
+        Self::with_budget(session, id, procedure, Budget::new(None, 0))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Explain: from an error of rustls to a [`TlsError`] that says what to do.
 
-use std::{io, iter, time::Duration};
+use std::{io, time::Duration};
 
 use tokio_rustls::rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime,
@@ -28,8 +28,8 @@ impl PeerRole {
     }
 }
 
-/// Explains the end of a handshake with `peer`. Beside our protocol it offered `guests`; `first` are the first bytes that the peer sent.
-pub(super) fn handshake(error: io::Error, peer: PeerRole, guests: &[&[u8]], first: &FirstBytes) -> io::Error {
+/// Explains the end of a handshake with `peer`. The protocols `alpn` were offered; `first` are the first bytes that the peer sent.
+pub(super) fn handshake(error: io::Error, peer: PeerRole, alpn: &[&[u8]], first: &FirstBytes) -> io::Error {
     if let Some(protocol) = other_protocol(first.get()) {
         let text = match peer {
             PeerRole::Client if protocol == OURS => {
@@ -55,7 +55,7 @@ pub(super) fn handshake(error: io::Error, peer: PeerRole, guests: &[&[u8]], firs
             TlsError::new(TlsFault::Interrupted, text).into_io()
         }
         _ => match of_rustls(&error) {
-            Some(Error::NoApplicationProtocol) => wrong_protocol(peer, guests).into_io(),
+            Some(Error::NoApplicationProtocol) => wrong_protocol(peer, alpn).into_io(),
             _ => stream(error, peer),
         },
     }
@@ -110,7 +110,7 @@ fn explain(error: &Error, peer: PeerRole) -> TlsError {
             ),
         ),
         Error::AlertReceived(alert) => of_alert(*alert, peer),
-        Error::NoApplicationProtocol => wrong_protocol(peer, &[]),
+        Error::NoApplicationProtocol => wrong_protocol(peer, &[super::ALPN]),
         Error::PeerIncompatible(what) => {
             let fault = match what {
                 PeerIncompatible::Tls12NotOffered
@@ -140,11 +140,13 @@ fn explain(error: &Error, peer: PeerRole) -> TlsError {
     }
 }
 
-/// The peer speaks TLS, and inside of it neither our protocol nor one of `guests`.
-pub(super) fn wrong_protocol(peer: PeerRole, guests: &[&[u8]]) -> TlsError {
+/// The peer speaks TLS, and inside of it none of the protocols `alpn`.
+pub(super) fn wrong_protocol(peer: PeerRole, alpn: &[&[u8]]) -> TlsError {
     let who = peer.name();
-    let ids = iter::once(&super::ALPN).chain(guests);
-    let ids: Vec<_> = ids.map(|id| format!("\"{}\"", id.escape_ascii())).collect();
+    let ids: Vec<_> = alpn
+        .iter()
+        .map(|id| format!("\"{}\"", id.escape_ascii()))
+        .collect();
     let text = format!(
         "the {who} does not offer the protocol {} in ALPN: it speaks another one over TLS",
         ids.join(" or ")

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io::{self, IoSlice},
+    iter,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -85,7 +86,8 @@ pub(crate) fn accept(
     }
 }
 
-/// Shakes hands with the server at `host`, and returns the stream and the server's certificate.
+/// Shakes hands with the server at `host`, and returns the stream and the server's certificate. Both must speak the protocol `alpn`; `None`
+/// for ours.
 ///
 /// # Errors
 ///
@@ -96,6 +98,7 @@ pub(crate) fn accept(
 /// Dropping the future closes the stream.
 pub(crate) async fn connect(
     tls: Option<&ClientTls>,
+    alpn: Option<&'static [u8]>,
     stream: TcpStream,
     host: &str,
 ) -> io::Result<(TlsStream, Option<PeerCertificate>)> {
@@ -104,15 +107,20 @@ pub(crate) async fn connect(
         None => ClientTls::of_this_machine().await.map_err(TlsError::into_io)?,
     };
     let name = tls.name_for(host).map_err(TlsError::into_io)?;
-    let connector = TlsConnector::from(tls.fresh().await);
+    let mut config = tls.fresh().await;
+    if let Some(alpn) = alpn {
+        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.to_vec()];
+    }
+    let alpn = alpn.unwrap_or(ALPN);
+    let connector = TlsConnector::from(config);
     let connecting = connector.connect(name, Kept::new(stream)).into_fallible();
     let mut session = connecting
         .await
-        .map_err(|(error, stream)| explain::handshake(error, PeerRole::Server, &[], &stream.first))?;
-    if !speaks_ours(session.get_ref().1) {
+        .map_err(|(error, stream)| explain::handshake(error, PeerRole::Server, &[alpn], &stream.first))?;
+    if session.get_ref().1.alpn_protocol() != Some(alpn) {
         // The server is told; whether it hears does not matter.
         let _ = session.shutdown().await;
-        return Err(explain::wrong_protocol(PeerRole::Server, &[]).into_io());
+        return Err(explain::wrong_protocol(PeerRole::Server, &[alpn]).into_io());
     }
     let chain = session
         .get_ref()
@@ -137,7 +145,7 @@ async fn shake_hands(
     let mut session: server::TlsStream<_> = match accepting.await {
         Ok(session) => session,
         Err((error, mut stream)) => {
-            let error = explain::handshake(error, PeerRole::Client, guests, &stream.first);
+            let error = explain::handshake(error, PeerRole::Client, &with_ours(guests), &stream.first);
             linger(&mut stream.stream).await;
             return Err(error);
         }
@@ -146,7 +154,7 @@ async fn shake_hands(
     if session.get_ref().1.alpn_protocol().is_none() {
         let _ = session.shutdown().await;
         linger(&mut session.get_mut().0.stream).await;
-        return Err(explain::wrong_protocol(PeerRole::Client, guests).into_io());
+        return Err(explain::wrong_protocol(PeerRole::Client, &with_ours(guests)).into_io());
     }
     Ok(session.into())
 }
@@ -160,6 +168,11 @@ fn offering(config: Arc<ServerConfig>, guests: &[&[u8]]) -> Arc<ServerConfig> {
     let mut config = ServerConfig::clone(&config);
     config.alpn_protocols.extend(guests.iter().map(|id| id.to_vec()));
     Arc::new(config)
+}
+
+/// The ids of our protocol and of `guests`.
+fn with_ours(guests: &[&'static [u8]]) -> Vec<&'static [u8]> {
+    iter::once(ALPN).chain(guests.iter().copied()).collect()
 }
 
 /// True if ALPN has agreed on our protocol.

@@ -14,6 +14,7 @@ mod limit;
 mod load;
 mod middleware;
 mod policy;
+mod protocol;
 mod secrets;
 mod server;
 mod streams;

@@ -209,7 +209,7 @@ pub struct VaultClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(VaultClient);
+::rpc_runtime::codegen::client_methods!(VaultClient, VAULT_PROCEDURES);
 
 impl VaultClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
@@ -422,7 +422,7 @@ pub struct DoorClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(DoorClient);
+::rpc_runtime::codegen::client_methods!(DoorClient, DOOR_PROCEDURES);
 
 impl DoorClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.

@@ -559,7 +559,7 @@ pub struct PainterClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(PainterClient);
+::rpc_runtime::codegen::client_methods!(PainterClient, PAINTER_PROCEDURES);
 
 impl PainterClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.

@@ -187,7 +187,7 @@ pub struct GreeterClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(GreeterClient);
+::rpc_runtime::codegen::client_methods!(GreeterClient, GREETER_PROCEDURES);
 
 impl GreeterClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.

@@ -195,7 +195,7 @@ pub struct KvClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(KvClient);
+::rpc_runtime::codegen::client_methods!(KvClient, KV_PROCEDURES);
 
 impl KvClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.

@@ -1072,7 +1072,7 @@ pub struct StoreClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(StoreClient);
+::rpc_runtime::codegen::client_methods!(StoreClient, STORE_PROCEDURES);
 
 impl StoreClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
@@ -1616,7 +1616,7 @@ pub struct CounterClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(CounterClient);
+::rpc_runtime::codegen::client_methods!(CounterClient, COUNTER_PROCEDURES);
 
 impl CounterClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
@@ -1789,7 +1789,7 @@ pub struct ReportsClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(ReportsClient);
+::rpc_runtime::codegen::client_methods!(ReportsClient, REPORTS_PROCEDURES);
 
 impl ReportsClient {
     /// Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it.

@@ -86,7 +86,7 @@ pub struct AtTheRootClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(AtTheRootClient);
+::rpc_runtime::codegen::client_methods!(AtTheRootClient, AT_THE_ROOT_PROCEDURES);
 
 impl AtTheRootClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
@@ -422,7 +422,7 @@ pub struct OrdersClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(OrdersClient);
+::rpc_runtime::codegen::client_methods!(OrdersClient, ORDERS_PROCEDURES);
 
 impl OrdersClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
@@ -574,7 +574,7 @@ pub struct MoreClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(MoreClient);
+::rpc_runtime::codegen::client_methods!(MoreClient, MORE_PROCEDURES);
 
 impl MoreClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.

@@ -463,7 +463,7 @@ pub struct TapeClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(TapeClient);
+::rpc_runtime::codegen::client_methods!(TapeClient, TAPE_PROCEDURES);
 
 impl TapeClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
@@ -852,7 +852,7 @@ pub struct RecorderClient {
     client: ::rpc_runtime::Client,
 }
 
-::rpc_runtime::codegen::client_methods!(RecorderClient);
+::rpc_runtime::codegen::client_methods!(RecorderClient, RECORDER_PROCEDURES);
 
 impl RecorderClient {
     /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.

@@ -1,11 +1,13 @@
 //! Addresses: the addresses of one service, and which of them is tried next.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::{
     Error,
-    client::acceptor::StreamAcceptor,
-    client::connection_failure::ConnectionFailure,
+    client::{
+        acceptor::{Bridge, BridgeSettings, StreamAcceptor},
+        connection_failure::ConnectionFailure,
+    },
     net::{Address, ClientSecurity, Connector, Spot},
 };
 
@@ -16,10 +18,42 @@ pub(in crate::client) enum ConnectTarget {
     /// The user's connector, and the address for it.
     Custom(Connector, Arc<str>),
     InProcess(Arc<dyn StreamAcceptor>),
+    /// A server that speaks another protocol.
+    Bridged(Arc<BridgedTarget>),
     /// Nothing: the channel has a borrowed connection.
     Lent,
     /// An invalid address: every call fails with this error.
     Bad(Error),
+}
+
+/// An address whose server speaks another protocol.
+pub(in crate::client) struct BridgedTarget {
+    /// How a byte stream to the server is made.
+    pub(in crate::client) way: ConnectTarget,
+    /// The address, as the user wrote it.
+    pub(in crate::client) address: Arc<str>,
+    /// What speaks the protocol.
+    pub(in crate::client) bridge: Arc<dyn Bridge>,
+    pub(in crate::client) settings: BridgeSettings,
+}
+
+impl fmt::Debug for BridgedTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BridgedTarget")
+            .field("address", &self.address)
+            .field("bridge", &self.bridge)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ConnectTarget {
+    /// How a byte stream is made: as for the target itself, unless its server speaks another protocol.
+    pub(in crate::client) fn way(&self) -> &Self {
+        match self {
+            Self::Bridged(bridged) => &bridged.way,
+            target => target,
+        }
+    }
 }
 
 /// The addresses of one service, in the order in which they are tried. After the last comes the first.
@@ -93,6 +127,7 @@ impl Addresses {
             ConnectTarget::Address(..)
             | ConnectTarget::Custom(..)
             | ConnectTarget::InProcess(_)
+            | ConnectTarget::Bridged(_)
             | ConnectTarget::Lent => None,
         })
     }

@@ -55,6 +55,7 @@ impl Channel {
             bad: None,
             ownership: Ownership::Borrowed,
             callbacks: None,
+            procedures: None,
             settings,
             compression,
             connect_timeout: Duration::ZERO,

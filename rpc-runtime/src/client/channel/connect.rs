@@ -175,7 +175,7 @@ impl ConnectRace {
     }
 
     async fn find(&self, target: &ConnectTarget, deadline: Instant) -> StepOutcome {
-        let ConnectTarget::Address(address, _) = target else {
+        let ConnectTarget::Address(address, _) = target.way() else {
             return StepOutcome::Resolved(vec![Spot::Whole]);
         };
         match timeout_at(deadline, net::find(address)).await {
@@ -191,7 +191,8 @@ impl ConnectRace {
         spot: Spot,
         deadline: Instant,
     ) -> Result<NewConnection, ConnectionFailure> {
-        let Ok(reached) = timeout_at(deadline, reach(target, spot)).await else {
+        let reached = reach(target, spot, self.settings.unacknowledged());
+        let Ok(reached) = timeout_at(deadline, reached).await else {
             return Err(ConnectionFailure::slow(self.connect_timeout));
         };
         let (stream, peer) = reached?;
@@ -233,7 +234,7 @@ impl ConnectRace {
 impl RaceAddress {
     /// A host may have several endpoints; other addresses need no look-up.
     fn first_try(&self) -> ConnectStep {
-        match &self.target {
+        match self.target.way() {
             ConnectTarget::Address(Address::Tcp(_) | Address::Tls(_), _) => ConnectStep::Resolve,
             _ => ConnectStep::Connect(Spot::Whole),
         }
@@ -253,7 +254,7 @@ impl RaceAddress {
 
 impl RunningAddress {
     fn new(address: RaceAddress, wins_at: WinsAt) -> Self {
-        let wins_at = match &address.target {
+        let wins_at = match address.target.way() {
             // A server may refuse our certificate after the end of our part of the TLS handshake. Calls that had gone ahead
             // would be in doubt.
             ConnectTarget::Address(Address::Tls(_), _) => WinsAt::Handshake,
@@ -326,8 +327,12 @@ async fn first(
     .await
 }
 
-/// Makes a transport, and tells who the peer is.
-async fn reach(target: &ConnectTarget, spot: Spot) -> Result<(Stream, Peer), ConnectionFailure> {
+/// Makes a transport, and tells who the peer is. The OS gives up a stream behind a bridge when `unacknowledged` has passed.
+async fn reach(
+    target: &ConnectTarget,
+    spot: Spot,
+    unacknowledged: Duration,
+) -> Result<(Stream, Peer), ConnectionFailure> {
     let reached = match target {
         ConnectTarget::Address(address, security) => unless_panics(net::connect(address, spot, security))
             .await
@@ -341,6 +346,16 @@ async fn reach(target: &ConnectTarget, spot: Spot) -> Result<(Stream, Peer), Con
                 .accept(theirs)
                 .map_err(|error| ConnectionFailure::refused(&error))?;
             return Ok((ours, Peer::in_process()));
+        }
+        ConnectTarget::Bridged(bridged) => {
+            let (mut stream, peer) = Box::pin(reach(&bridged.way, spot, unacknowledged)).await?;
+            stream.give_up_after(unacknowledged);
+            let (address, settings) = (Arc::clone(&bridged.address), bridged.settings.clone());
+            let joining = bridged.bridge.join(stream, peer.clone(), address, settings);
+            let stream = joining
+                .await
+                .map_err(|status| ConnectionFailure::of_bridge(&status))?;
+            return Ok((stream, peer.at(&bridged.address)));
         }
         // A channel of this kind makes no attempts.
         ConnectTarget::Lent => return Err(ConnectionFailure::of(&Cause::Closed)),

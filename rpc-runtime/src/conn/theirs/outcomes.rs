@@ -6,7 +6,7 @@ use super::{
     request::{Departure, RequestStage, TheirRequest},
 };
 use crate::{
-    Code, Metadata, Priority, Status,
+    Code, Executed, Metadata, Priority, Status,
     conn::{
         End, Time, Unwanted,
         outbox::Outbox,
@@ -88,7 +88,11 @@ impl Theirs {
     pub(in crate::conn) fn end_one_way(&mut self, request: &TheirRequest, end: &End<'_>) {
         let fate = match (end, request.unwanted) {
             (End::Refused { reason, .. }, _) => Fate::Dropped(*reason),
-            (End::Failed(_), _) => Fate::Failed,
+            // The server at the other end takes no calls of this connection.
+            (End::Reported { executed, .. }, _) if *executed == Executed::No => {
+                Fate::Dropped(DropReason::Draining)
+            }
+            (End::Failed(_) | End::Reported { .. }, _) => Fate::Failed,
             (End::Dropped, Some(Unwanted::Deadline)) => Fate::Expired,
             (End::Dropped, _) => Fate::Dropped(DropReason::Aborted),
         };
@@ -118,6 +122,7 @@ impl Theirs {
             End::Refused { status, .. } if is_started => (status, Flags::NONE),
             End::Refused { status, .. } => (status, Flags::NOT_EXECUTED),
             End::Failed(status) => (status, Flags::NONE),
+            End::Reported { status, executed } => (status, flags_of(executed)),
             End::Dropped => {
                 dropped = dropped_status(request.unwanted);
                 let flags = match is_started {
@@ -297,6 +302,15 @@ pub(in crate::conn) fn receipt(request: &TheirRequest, now: Time) -> (u64, u64) 
             (micros(request.at, started), micros(started, now))
         }
         _ => (micros(request.at, now), 0),
+    }
+}
+
+/// How a refusal says whether the handler ran.
+fn flags_of(executed: Executed) -> Flags {
+    match executed {
+        Executed::No => Flags::NOT_EXECUTED,
+        Executed::Maybe => Flags::ABORTED,
+        Executed::Yes => Flags::NONE,
     }
 }
 

@@ -69,7 +69,7 @@ impl HandlerEnd {
     pub(super) fn of(end: End<'_>) -> Self {
         match end {
             End::Refused { status, reason } => Self::Refused(status.clone(), reason),
-            End::Failed(status) => Self::Failed(status.clone()),
+            End::Failed(status) | End::Reported { status, .. } => Self::Failed(status.clone()),
             End::Dropped => Self::Dropped,
         }
     }

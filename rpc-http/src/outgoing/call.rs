@@ -1,0 +1,79 @@
+//! One call at a gRPC server.
+
+use std::{pin::pin, sync::Arc};
+
+use bytes::Bytes;
+use h2::{SendStream, client::SendRequest};
+use rpc_runtime::{
+    Executed, Metadata, Result,
+    protocol::{OutgoingCall, OutgoingFailure, OutgoingRequests},
+};
+
+use super::{
+    body::{self, Part},
+    connection::Shared,
+    reply::receive,
+    request::head,
+};
+use crate::grpc::prefixed::prefixed;
+
+/// Makes a call. Returns the metadata beside its reply.
+///
+/// # Errors
+///
+/// How the call failed, and whether its handler ran.
+///
+/// # Cancel safety
+///
+/// Dropping the future resets the stream: the server is told.
+pub(super) async fn make(
+    mut requests: SendRequest<Bytes>,
+    shared: Arc<Shared>,
+    call: OutgoingCall,
+) -> Result<Metadata, OutgoingFailure> {
+    let _open = shared.enter();
+    let head = head(&shared, &call).map_err(|status| OutgoingFailure::new(status, Executed::No))?;
+    let has_stream = call.procedure().has_request_stream();
+    let (messages, replies) = call.into_streams();
+    let (response, body) = requests
+        .send_request(head, false)
+        .map_err(|error| shared.unsent(&error))?;
+    drop(requests);
+    let mut sent = pin!(send(&shared, messages, body, has_stream));
+    let mut received = pin!(receive(&shared, response, replies));
+    tokio::select! {
+        biased;
+        received = &mut received => received,
+        sent = &mut sent => {
+            let () = sent?;
+            received.await
+        }
+    }
+}
+
+/// Sends the requests. It also ends well if the server takes no more of them: then the answer says why.
+async fn send(
+    shared: &Shared,
+    mut messages: OutgoingRequests,
+    mut body: SendStream<Bytes>,
+    has_stream: bool,
+) -> Result<(), OutgoingFailure> {
+    let part = match has_stream {
+        true => Part::Middle,
+        false => Part::Last,
+    };
+    while let Some(message) = messages.message().await.map_err(broken)? {
+        let bytes = prefixed(&message.0, shared.encoding);
+        if body::send(&mut body, bytes, part).await.is_err() || part == Part::Last {
+            return Ok(());
+        }
+    }
+    // The server may have ended the stream.
+    let _ = body.send_data(Bytes::new(), true);
+    Ok(())
+}
+
+/// The caller's stream broke. What the server has of it is not all.
+fn broken(status: rpc_runtime::Status) -> OutgoingFailure {
+    OutgoingFailure::new(status, Executed::Maybe)
+}

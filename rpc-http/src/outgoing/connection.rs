@@ -1,0 +1,214 @@
+//! Connection: one HTTP/2 connection to a gRPC server.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping, PingPong, Reason,
+    client::{self, SendRequest},
+};
+use rpc_runtime::{
+    Result,
+    protocol::{CallFuture, OutgoingCall, ProtocolConnection, ProtocolStream},
+};
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Settings, call,
+    failure::end_of_connection,
+    first_bytes::{FirstBytes, Noting},
+    request::Target,
+};
+use crate::{grpc::encoding::Encoding, keep_alive::KeepAlive, watched_stream::WatchedStream};
+
+type Http2 = client::Connection<WatchedStream<Noting<ProtocolStream>>, Bytes>;
+
+/// One HTTP/2 connection to a gRPC server. When it is dropped, the open calls end, and then the connection.
+pub(super) struct Connection {
+    requests: SendRequest<Bytes>,
+    shared: Arc<Shared>,
+    /// Tells the task of the connection when it is dropped.
+    _guard: oneshot::Sender<Infallible>,
+}
+
+/// What the calls of a connection share.
+pub(super) struct Shared {
+    pub(super) target: Target,
+    /// How requests are compressed.
+    pub(super) encoding: Encoding,
+    /// How many bytes a reply may have.
+    pub(super) max_message: usize,
+    /// Why the connection takes no more calls; none if it takes some.
+    closed: watch::Sender<Option<String>>,
+    /// Each open call has a clone.
+    calls: Arc<()>,
+}
+
+impl Shared {
+    /// Notes that the connection takes no more calls. Returns the first reason that was noted.
+    pub(super) fn close(&self, why: impl Into<String>) -> String {
+        self.closed.send_if_modified(|closed| {
+            let is_first = closed.is_none();
+            if is_first {
+                *closed = Some(why.into());
+            }
+            is_first
+        });
+        self.closed.borrow().clone().unwrap_or_default()
+    }
+
+    /// Counts a call as open until the result is dropped.
+    pub(super) fn enter(&self) -> Arc<()> {
+        Arc::clone(&self.calls)
+    }
+
+    fn has_calls(&self) -> bool {
+        Arc::strong_count(&self.calls) > 1
+    }
+}
+
+impl Connection {
+    /// Makes a connection of a stream.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION if the server speaks something else; UNAVAILABLE if it does not answer.
+    pub(super) async fn open(settings: &Settings, stream: ProtocolStream) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            target: Target::new(settings.authority.as_deref(), stream.address())?,
+            encoding: Encoding::of_requests(settings.gzip),
+            max_message: usize::try_from(stream.max_message()).unwrap_or(usize::MAX),
+            closed: watch::Sender::new(None),
+            calls: Arc::default(),
+        });
+        let (stream, first) = FirstBytes::note(stream);
+        // What it writes has no limit: a server that takes nothing answers no PING.
+        let stream = WatchedStream::new(stream, Duration::MAX);
+        let traffic = Arc::clone(stream.traffic());
+        let opened = shake_hands(stream).await;
+        let (requests, connection, pings) = opened.map_err(|error| first.explain(&error))?;
+        let keep_alive = settings
+            .keep_alive
+            .map(|interval| KeepAlive::new(pings, &traffic, interval, settings.keep_alive_timeout));
+        let (guard, released) = oneshot::channel();
+        tokio::spawn(drive(
+            connection,
+            requests.clone(),
+            keep_alive,
+            released,
+            Arc::clone(&shared),
+        ));
+        Ok(Self {
+            requests,
+            shared,
+            _guard: guard,
+        })
+    }
+}
+
+impl ProtocolConnection for Connection {
+    fn call(&self, call: OutgoingCall) -> CallFuture {
+        let (requests, shared) = (self.requests.clone(), Arc::clone(&self.shared));
+        Box::pin(call::make(requests, shared, call))
+    }
+
+    fn closed(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        let mut closed = self.shared.closed.subscribe();
+        Box::pin(async move {
+            let why = closed.wait_for(Option::is_some).await;
+            why.ok().and_then(|why| why.clone()).unwrap_or_default()
+        })
+    }
+}
+
+/// Begins to speak HTTP/2, and waits until the server has answered.
+async fn shake_hands(
+    stream: WatchedStream<Noting<ProtocolStream>>,
+) -> Result<(SendRequest<Bytes>, Http2, PingPong), h2::Error> {
+    let (requests, mut connection) = builder().handshake(stream).await?;
+    // There is one, because nothing has taken it.
+    let mut pings = connection.ping_pong().ok_or(Reason::INTERNAL_ERROR)?;
+    {
+        // The answer shows that the server speaks HTTP/2, and its SETTINGS come before.
+        let mut pong = pin!(pings.ping(Ping::opaque()));
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(Reason::NO_ERROR.into())),
+            Poll::Pending => pong.as_mut().poll(cx).map_ok(drop),
+        })
+        .await?;
+    }
+    Ok((requests, connection, pings))
+}
+
+fn builder() -> client::Builder {
+    let mut builder = client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        // So that streams that are not read do not stop the others.
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(SHORT_FRAMES)
+        .max_header_list_size(MAX_HEADERS)
+        .max_concurrent_reset_streams(MAX_RESETS)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+/// Drives a connection until it ends, and notes when it takes no more calls.
+async fn drive(
+    mut connection: Http2,
+    requests: SendRequest<Bytes>,
+    mut keep_alive: Option<KeepAlive>,
+    mut released: oneshot::Receiver<Infallible>,
+    shared: Arc<Shared>,
+) {
+    // Kept only to ask whether the connection takes calls. As long as there is one, the connection stays open.
+    let mut requests = Some(requests);
+    let why = poll_fn(|cx| {
+        if requests.is_some() && Pin::new(&mut released).poll(cx).is_ready() {
+            requests = None;
+        }
+        let ended = Pin::new(&mut connection).poll(cx);
+        let refused = requests.as_mut().map(|requests| requests.poll_ready(cx));
+        if let Some(Poll::Ready(Err(error))) = refused {
+            shared.close(end_of_connection(&error));
+            requests = None;
+        }
+        match ended {
+            Poll::Ready(Ok(())) => return Poll::Ready("the server closed the connection".to_owned()),
+            Poll::Ready(Err(error)) => return Poll::Ready(end_of_connection(&error)),
+            Poll::Pending => {}
+        }
+        if let Some(keep_alive) = &mut keep_alive {
+            let is_needed = shared.has_calls() || keep_alive.is_waiting();
+            if is_needed && keep_alive.poll_dead(cx).is_ready() {
+                return Poll::Ready("the server does not answer PINGs".to_owned());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    // Before `connection` is dropped, which ends its calls.
+    shared.close(why);
+}
+
+/// What a server may send of one stream before it is read. Not measured.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// What a server may send of all streams before they are read.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// How much h2 may spend on short DATA frames that are not read. Its default ends connections that stream messages of a few bytes.
+const SHORT_FRAMES: usize = 16 << 20;
+/// How many bytes the headers or the trailers of an answer may have, as HTTP/2 counts them.
+const MAX_HEADERS: u32 = 64 << 10;
+/// How many cancelled calls h2 remembers, whose answers may still come.
+const MAX_RESETS: usize = 1024;
+/// What one stream may hold of its requests before their sender waits.
+const SEND_BUFFER: usize = 256 << 10;

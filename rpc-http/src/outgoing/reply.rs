@@ -1,0 +1,93 @@
+//! The answer to a call: headers, messages, and trailers with the end.
+
+use h2::client::ResponseFuture;
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use rpc_runtime::{
+    Code, Executed, Metadata, Result, Status,
+    protocol::{OutgoingFailure, OutgoingReplies},
+};
+
+use super::{
+    connection::Shared,
+    foreign,
+    messages::{Broken, Messages},
+};
+use crate::grpc::{encoding::Encoding, headers::to_metadata, is_grpc, status::read_end};
+
+/// Waits for the answer to a call, and hands its replies on. Returns the metadata of its headers and trailers.
+///
+/// # Errors
+///
+/// How the call failed, and whether its handler ran.
+pub(super) async fn receive(
+    shared: &Shared,
+    response: ResponseFuture,
+    mut replies: OutgoingReplies,
+) -> Result<Metadata, OutgoingFailure> {
+    let (head, body) = response
+        .await
+        .map_err(|error| shared.failure(&error))?
+        .into_parts();
+    // An answer without a body has its end in its headers.
+    if head.headers.contains_key(STATUS) {
+        return end(&head.headers, None);
+    }
+    let content_type = head.headers.get(CONTENT_TYPE);
+    let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
+    if head.status != StatusCode::OK || !is_grpc(content_type) {
+        return Err(foreign::failure(head.status, content_type, body).await);
+    }
+    let encoding = Encoding::of_reply(&head.headers).map_err(malformed)?;
+    let mut messages = Messages::new(body, encoding, shared.max_message);
+    let broken = |broken| match broken {
+        Broken::Peer(error) => shared.failure(&error),
+        Broken::Body(status) => malformed(status),
+    };
+    while let Some(message) = messages.next().await.map_err(broken)? {
+        replies.send(message).await.map_err(malformed)?;
+    }
+    let trailers = messages.trailers().await.map_err(broken)?;
+    let trailers = trailers.ok_or_else(|| malformed(Status::internal(NO_TRAILERS)))?;
+    end(&trailers, Some(&head.headers))
+}
+
+/// The end of a call, as its trailers say it; without a body they are its headers.
+fn end(trailers: &HeaderMap, headers: Option<&HeaderMap>) -> Result<Metadata, OutgoingFailure> {
+    let mut metadata = Metadata::new();
+    for part in headers.into_iter().chain([trailers]) {
+        let part = to_metadata(part);
+        metadata.extend(part.map_err(|status| malformed(Status::internal(status.message())))?);
+    }
+    match read_end(trailers) {
+        Ok(()) => Ok(metadata),
+        Err(status) => {
+            let executed = executed(status.code());
+            Err(OutgoingFailure::new(status.with_metadata(metadata), executed))
+        }
+    }
+}
+
+/// Whether the handler of a call ran to its end that ended with `code`.
+///
+/// The libraries of gRPC never make these codes themselves, so a handler did, or code that stands for it. The others may come from
+/// a library, or from a proxy, before the handler, instead of it or after it.
+fn executed(code: Code) -> Executed {
+    match code {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::DataLoss => Executed::Yes,
+        _ => Executed::Maybe,
+    }
+}
+
+/// The answer makes no sense, or cannot be taken.
+fn malformed(status: Status) -> OutgoingFailure {
+    OutgoingFailure::new(status, Executed::Maybe)
+}
+
+const STATUS: &str = "grpc-status";
+const NO_TRAILERS: &str = "the server ended the call without trailers, so its replies may be cut short";

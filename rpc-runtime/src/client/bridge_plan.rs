@@ -1,0 +1,75 @@
+//! BridgePlan: which addresses of a client go to servers of another protocol, and what those cannot do.
+
+use std::sync::Arc;
+
+use super::{
+    acceptor::{Bridge, BridgeSettings},
+    channel::addresses::{AddressEntry, BridgedTarget, ConnectTarget},
+    known_procedures::KnownProcedures,
+};
+use crate::{
+    Code, Error, Limits,
+    net::{Address, ClientSecurity, Connector},
+};
+
+/// What the builder says of the client that is made.
+pub(super) struct BridgePlan<'a> {
+    pub(super) bridges: &'a [Arc<dyn Bridge>],
+    pub(super) security: &'a ClientSecurity,
+    pub(super) connector: Option<&'a Connector>,
+    pub(super) limits: &'a Limits,
+    /// What the builder was given that works with our own protocol only, and what to do instead.
+    pub(super) misfit: Option<&'static str>,
+}
+
+impl BridgePlan<'_> {
+    /// Gives each of `places` whose scheme belongs to a bridge to that. Returns the procedures that it may call, if there is one.
+    pub(super) fn apply(&self, places: &mut [AddressEntry]) -> Option<Arc<KnownProcedures>> {
+        let procedures = Arc::new(KnownProcedures::default());
+        let mut is_bridged = false;
+        for place in places {
+            if let Some(target) = self.target(&place.address, &procedures) {
+                place.target = target;
+                is_bridged = true;
+            }
+        }
+        is_bridged.then_some(procedures)
+    }
+
+    fn target(&self, text: &Arc<str>, procedures: &Arc<KnownProcedures>) -> Option<ConnectTarget> {
+        let (scheme, _) = text.split_once(':')?;
+        let mut found = self.bridges.iter().map(|bridge| (bridge, bridge.way(scheme)));
+        let (bridge, way) = found.find_map(|(bridge, way)| Some((bridge, way?)))?;
+        if let Some(misfit) = self.misfit {
+            let text = format!("a server at {text} speaks another protocol: {misfit}");
+            return Some(ConnectTarget::Bad(Error::local(Code::FailedPrecondition, text)));
+        }
+        let way = match self.connector {
+            Some(connector) => ConnectTarget::Custom(connector.clone(), Arc::clone(text)),
+            None => match Address::parse_as(text, scheme, way.transport) {
+                Ok(address) => ConnectTarget::Address(address, self.security.clone().speaking(way.alpn)),
+                Err(error) => return Some(ConnectTarget::Bad(error)),
+            },
+        };
+        Some(ConnectTarget::Bridged(Arc::new(BridgedTarget {
+            way,
+            address: Arc::clone(text),
+            bridge: Arc::clone(bridge),
+            settings: BridgeSettings {
+                limits: self.limits.clone(),
+                procedures: Arc::clone(procedures),
+            },
+        })))
+    }
+}
+
+/// Why a client of a server that speaks another protocol cannot have services.
+pub(super) const NO_CALLBACKS: &str =
+    "it cannot call back, so the client can have no `.service(..)`: use a stream of replies instead";
+/// Why it cannot have our compression.
+pub(super) const NO_COMPRESSION: &str = "`.compression(..)` is for the protocol of this library: ask the other protocol for its own, such as `Grpc::gzip`";
+/// Why it cannot be terminated.
+pub(super) const NO_TERMINATE: &str = "terminate is a call of this library's own protocol, and the server speaks another one: stop it in its own way";
+/// Why it cannot be pinged.
+pub(super) const NO_PING: &str = "ping is a call of this library's own protocol, and the server speaks another one: call a procedure, such as that of \
+     grpc.health.v1.Health";

@@ -1,0 +1,200 @@
+//! Bridge: a server in this process that carries the calls of a client to a server of another protocol.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    runtime::Handle,
+};
+
+use super::{
+    listen::serve::serve_stream,
+    router::{LaterRoutes, Router},
+    state::{ServerOptions, ServerState},
+};
+use crate::{
+    ClientBuilder, Error, Incoming, Peer, Procedure, Result, Service, Status, Transport,
+    client::acceptor::{self, BridgeSettings, BridgeWay, Joining},
+    driver::runtime::unless_panics,
+    net::{self, Stream},
+    session::{Handler, ProtocolConnection, Threads},
+};
+
+/// Another protocol by which clients call servers: gRPC, for example.
+///
+/// [`ClientBuilder::protocol`] adds it to a client. The client makes the byte streams, with everything that belongs to that: looking up
+/// names, racing addresses, TLS, coming back after a loss. The protocol makes a connection of each, and carries calls.
+pub trait Protocol: fmt::Debug + Send + Sync + 'static {
+    /// Returns the transport by which the addresses of `scheme` are reached; none if the scheme is not the protocol's.
+    ///
+    /// An address by [`Transport::Tcp`] and [`Transport::Tls`] is `scheme://host:port`, and by [`Transport::Unix`] `scheme:/path`. There are
+    /// no addresses for other transports.
+    fn transport(&self, scheme: &str) -> Option<Transport>;
+
+    /// Returns the id of the protocol in ALPN, which both sides of a TLS connection must agree on.
+    fn alpn(&self) -> &'static [u8];
+
+    /// Makes a connection of a byte stream. The client limits the time.
+    ///
+    /// # Errors
+    ///
+    /// Why the server does not speak the protocol: FAILED_PRECONDITION if another attempt would fail in the same way, and UNAVAILABLE if it
+    /// may succeed.
+    fn connect(&self, stream: ProtocolStream) -> Connecting;
+}
+
+/// A connection that is being made by [`Protocol::connect`].
+pub type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn ProtocolConnection>>> + Send>>;
+
+/// The byte stream of a connection that speaks another protocol.
+#[derive(Debug)]
+pub struct ProtocolStream {
+    stream: Stream,
+    peer: Peer,
+    address: Arc<str>,
+    max_message: u64,
+}
+
+impl ProtocolStream {
+    /// Returns the address of the server as the user wrote it, with its scheme.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Returns the server, as far as the transport knows it.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Returns how many bytes a reply may have: the client's [`Limits::max_message`](crate::Limits::max_message).
+    pub fn max_message(&self) -> u64 {
+        self.max_message
+    }
+}
+
+impl AsyncRead for ProtocolStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ProtocolStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Other protocols.
+impl<C> ClientBuilder<C> {
+    /// Adds a protocol for the addresses of its schemes, such as `grpc://host:port` for `Grpc` of the crate rpc-http.
+    ///
+    /// Calls, streams, deadlines, cancellation, middleware, limits and reconnection are as at a server of this library. These are not there:
+    /// [`Client::terminate`](crate::Client::terminate), [`Client::ping`](crate::Client::ping), callbacks, and `compression` of this
+    /// library's protocol. [`Client::barrier`](crate::Client::barrier) says how one-way calls differ.
+    pub fn protocol(mut self, protocol: impl Protocol) -> Self {
+        self.add_bridge(Arc::new(Bridge(Arc::new(protocol))));
+        self
+    }
+}
+
+/// Makes a server in this process for each connection that speaks the protocol.
+#[derive(Debug)]
+struct Bridge(Arc<dyn Protocol>);
+
+impl acceptor::Bridge for Bridge {
+    fn way(&self, scheme: &str) -> Option<BridgeWay> {
+        Some(BridgeWay {
+            transport: self.0.transport(scheme)?,
+            alpn: self.0.alpn(),
+        })
+    }
+
+    fn join(&self, stream: Stream, peer: Peer, address: Arc<str>, settings: BridgeSettings) -> Joining {
+        let protocol = Arc::clone(&self.0);
+        Box::pin(async move {
+            let stream = ProtocolStream {
+                stream,
+                peer,
+                address,
+                max_message: settings.limits.max_message,
+            };
+            let connection = unless_panics(async { protocol.connect(stream).await }).await;
+            let connection =
+                connection.map_err(|panic| Status::internal(format!("the protocol panicked: {panic}")))??;
+            serve(connection, settings).map_err(|error| Status::internal(error.message()))
+        })
+    }
+}
+
+/// Serves the calls of a client by `connection`. Returns the client's end of the stream.
+fn serve(connection: Arc<dyn ProtocolConnection>, settings: BridgeSettings) -> Result<Stream, Error> {
+    let BridgeSettings { limits, procedures } = settings;
+    let closed = connection.closed();
+    let router = Router::of_bridge(LaterRoutes::new(procedures, Arc::new(Relay(connection))))?;
+    let options = ServerOptions {
+        limits,
+        // The client's own limits bound its calls.
+        max_waiting_handlers: usize::MAX,
+        ..ServerOptions::default()
+    };
+    let runtime = Handle::current();
+    let server = ServerState::new(runtime.clone(), router, options, Vec::new(), Threads::here());
+    let (ours, theirs) = net::pair();
+    serve_stream(&server, theirs, Peer::in_process(), None, &runtime);
+    let server = Arc::downgrade(&server);
+    runtime.spawn(async move {
+        let why = closed.await;
+        if let Some(server) = server.upgrade() {
+            server.connections().all().iter().for_each(|one| one.retire(&why));
+        }
+    });
+    Ok(ours)
+}
+
+/// Hands each call on.
+struct Relay(Arc<dyn ProtocolConnection>);
+
+impl Service for Relay {
+    fn name(&self) -> &'static str {
+        "bridge"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &[]
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.relay(Arc::clone(&self.0))
+    }
+}
