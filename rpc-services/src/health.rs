@@ -123,3 +123,23 @@ impl Service for Health {
 
 /// How long a drain waits for watchers to be told.
 const TELLING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::{watcher::Watcher, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_until_a_watcher_has_sent_the_news() {
+        let health = Health::new();
+        let mut watcher = Watcher::new(&health.statuses, String::new());
+        assert_eq!(watcher.next().await, Some(ServingStatus::Serving));
+        let mut before = health.before_drain().expect("somebody watches");
+        assert!(timeout(TELLING / 2, &mut before).await.is_err());
+        assert_eq!(watcher.next().await, Some(ServingStatus::NotServing));
+        // It asks for more when that is sent.
+        assert!(timeout(Duration::ZERO, watcher.next()).await.is_err());
+        timeout(TELLING / 4, before).await.expect("it is told");
+        drop(watcher);
+        assert!(health.before_drain().is_none(), "nobody watches");
+    }
+}
