@@ -146,7 +146,8 @@ impl ServerBuilder {
     /// Sets the rule of a service, `kv.v1.Kv`, of one procedure, `kv.v1.Kv/rpc_fetch`, or of
     /// [`TERMINATE`], in place of what the .proto says. That of a procedure goes before that of its service.
     ///
-    /// The roles are those that may call: see [`Rule`].
+    /// The roles are those that may call: see [`Rule`]. The rule of a service is for its procedures with other paths, too, such as those of an
+    /// older version, unless those have a rule of their own.
     pub fn allow<R: Into<Arc<str>>>(
         mut self,
         path: impl Into<String>,
@@ -326,6 +327,7 @@ impl ServerBuilder {
     /// - FAILED_PRECONDITION without a service or an address, for a `tls://` address without a certificate, in a runtime without timers or, for sockets, without IO (build it
     ///   with `enable_all()`), or if two services or procedures have one name or id.
     /// - FAILED_PRECONDITION if a procedure has a rule and there is no policy, or if there are both a policy and a terminate policy.
+    /// - FAILED_PRECONDITION if a service [refuses](Service::served_with) to be served with the others.
     /// - NOT_FOUND if [`ServerBuilder::layer_for`] or [`ServerBuilder::allow`] names a service or procedure that the server does not have.
     /// - INVALID_ARGUMENT for a text that is no address.
     /// - UNAVAILABLE for an address that is in use, with what to do, or if a worker cannot be started.
@@ -513,7 +515,7 @@ fn layered(
 ) -> Result<Vec<Arc<dyn Service>>, Error> {
     let wraps = |layer: &ServiceLayer, service: &dyn Service| {
         let mut procedures = service.procedures().iter();
-        procedures.any(|procedure| layer.wraps(service.name(), procedure.path()))
+        procedures.any(|procedure| layer.wraps(service.name(), procedure))
     };
     for path in layers.iter().filter_map(ServiceLayer::path) {
         check_path("layer_for", path, &services)?;
@@ -532,7 +534,7 @@ fn layered(
 fn check_path(setter: &str, path: &str, services: &[Arc<dyn Service>]) -> Result<(), Error> {
     let is_there = services.iter().any(|service| {
         let mut procedures = service.procedures().iter();
-        service.name() == path || procedures.any(|procedure| procedure.path() == path)
+        service.name() == path || procedures.any(|procedure| procedure.is_at(path))
     });
     if is_there {
         return Ok(());
@@ -566,6 +568,16 @@ fn checked_rules(
             return Err(Error::local(Code::InvalidArgument, text));
         }
         checked.insert(path, Rule::set(roles));
+    }
+    // The rule of a service is for its procedures with other paths, too.
+    for service in services {
+        let Some(rule) = checked.get(service.name()).cloned() else {
+            continue;
+        };
+        for procedure in service.procedures() {
+            let of_service = checked.entry(procedure.service().to_owned());
+            of_service.or_insert_with(|| rule.clone());
+        }
     }
     Ok(checked)
 }

@@ -251,3 +251,60 @@ impl Service for Inner {
         call.handle(|_: Context, (): ()| async move { Result::Ok(()) })
     }
 }
+
+/// A service that stands in for an older version of itself.
+struct Renamed;
+
+static NEW: Procedure = Procedure::new("renamed.v1.Renamed/call", 912);
+static OLD: Procedure = Procedure::new("renamed.v1alpha.Renamed/call", 913);
+static RENAMED: [Procedure; 2] = [NEW, OLD];
+
+impl Service for Renamed {
+    fn name(&self) -> &'static str {
+        "renamed.v1.Renamed"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &RENAMED
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.handle(|cx: Context, (): ()| async move {
+            let name = cx.get::<Caller>().map_or("nobody", |caller| caller.name());
+            Result::Ok(name.to_owned())
+        })
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn rules_and_middleware_of_a_service_are_for_its_older_paths_too() {
+    let server = Server::builder()
+        .service(Renamed)
+        .policy(Roles::new())
+        .layer_for("renamed.v1.Renamed", Believe)
+        .allow("renamed.v1.Renamed", ["admin"])
+        .listener("mem:policy-renamed")
+        .signals(false);
+    let server = serve(server).await;
+    let client = server.client().await;
+    for procedure in [&NEW, &OLD] {
+        assert_eq!(call_as(&client, procedure, "ada admin").await.unwrap(), "ada");
+        let error = call_as(&client, procedure, "ada reader").await.unwrap_err();
+        assert_eq!(error.code(), Code::PermissionDenied);
+    }
+    server.stop().await;
+    // The older version may have a rule of its own.
+    let server = Server::builder()
+        .service(Renamed)
+        .policy(Roles::new())
+        .allow("renamed.v1.Renamed", ["admin"])
+        .allow("renamed.v1alpha.Renamed", ["anyone"])
+        .listener("mem:policy-renamed")
+        .signals(false);
+    let server = serve(server).await;
+    let client = server.client().await;
+    assert_eq!(call_as(&client, &OLD, "").await.unwrap(), "nobody");
+    let error = call_as(&client, &NEW, "").await.unwrap_err();
+    assert_eq!(error.code(), Code::Unauthenticated);
+    server.stop().await;
+}
