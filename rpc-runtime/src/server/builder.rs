@@ -540,7 +540,7 @@ fn check_path(setter: &str, path: &str, services: &[Arc<dyn Service>]) -> Result
     Err(Error::local(Code::NotFound, text))
 }
 
-/// The rules that the program sets, by path.
+/// The rules that the program sets, by the path of each procedure. That of a procedure itself counts before that of its service.
 ///
 /// # Errors
 ///
@@ -549,7 +549,7 @@ fn checked_rules(
     rules: Vec<(String, Vec<Arc<str>>)>,
     services: &[Arc<dyn Service>],
 ) -> Result<HashMap<String, Rule>, Error> {
-    let mut checked = HashMap::new();
+    let (mut of_services, mut of_procedures) = (HashMap::new(), HashMap::new());
     for (path, roles) in rules {
         if path != TERMINATE {
             check_path("allow", &path, services)?;
@@ -561,9 +561,20 @@ fn checked_rules(
             );
             return Err(Error::local(Code::InvalidArgument, text));
         }
-        checked.insert(path, Rule::set(roles));
+        let rule = Rule::set(roles);
+        match services.iter().find(|service| service.name() == path) {
+            // The paths of a service that was written by hand need not begin with its name.
+            Some(service) => of_services.extend(
+                service
+                    .procedures()
+                    .iter()
+                    .map(|procedure| (procedure.path().to_owned(), rule.clone())),
+            ),
+            None => drop(of_procedures.insert(path, rule)),
+        }
     }
-    Ok(checked)
+    of_services.extend(of_procedures);
+    Ok(of_services)
 }
 
 const MAX_HANDSHAKES: usize = 256;

@@ -251,3 +251,53 @@ impl Service for Inner {
         call.handle(|_: Context, (): ()| async move { Result::Ok(()) })
     }
 }
+
+/// A service by hand, whose procedures have paths of another one.
+struct Renamed;
+
+static OPEN: Procedure = Procedure::new("old.v1.Old/open", 931).with_allowed_roles(&["anyone"]);
+static READABLE: Procedure = Procedure::new("old.v1.Old/readable", 932).with_allowed_roles(&["anyone"]);
+static RENAMED: [Procedure; 2] = [OPEN, READABLE];
+
+impl Service for Renamed {
+    fn name(&self) -> &'static str {
+        "new.v1.New"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &RENAMED
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.handle(|_: Context, (): ()| async { Result::Ok("called".to_owned()) })
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_rule_of_a_service_is_that_of_its_procedures_whatever_their_paths() {
+    let server = served("mem:policy-renamed", |server| {
+        server
+            .service(Renamed)
+            .layer(Believe)
+            .policy(Roles::new())
+            .allow(READABLE.path(), ["reader"])
+            .allow("new.v1.New", ["admin"])
+    })
+    .await;
+    let client = server.client().await;
+    for (procedure, caller, is_allowed) in [
+        (&OPEN, "ada reader", false),
+        (&OPEN, "ada admin", true),
+        (&READABLE, "ada reader", true),
+        (&READABLE, "ada admin", false),
+    ] {
+        let called = call_as(&client, procedure, caller).await;
+        assert_eq!(
+            called.is_ok(),
+            is_allowed,
+            "{} as {caller}: {called:?}",
+            procedure.path()
+        );
+    }
+    server.stop().await;
+}
