@@ -7,7 +7,11 @@ use super::{
     errors,
     token::{Bearer, DynTokenSource, Tokens},
 };
-use crate::{Code, Error, Metadata, api::secret::Secret, net::Address};
+use crate::{
+    Code, Error, Metadata,
+    api::secret::Secret,
+    net::{Address, UnixServers},
+};
 
 /// What a client says about itself: once for each connection, or beside each call.
 #[derive(Clone, Default)]
@@ -17,6 +21,8 @@ pub(super) struct Credentials {
     pub(super) token: TokenChoice,
     /// True if a token may go where others can read it.
     pub(super) allows_plain_tcp: bool,
+    /// The users that may serve at a Unix socket. None: anybody, or our own user and root if a token is sent.
+    pub(super) unix_servers: Vec<u32>,
 }
 
 /// Which token a client sends.
@@ -31,8 +37,7 @@ pub(super) enum TokenChoice {
 }
 
 impl Credentials {
-    /// Returns the entries for each connection to `places`, and the tokens for each call; `calls_have_token` is true if calls carry
-    /// a token anyway.
+    /// Makes ready what the client says at `places`; `calls_have_token` is true if calls carry a token anyway.
     ///
     /// # Errors
     ///
@@ -41,7 +46,7 @@ impl Credentials {
         &self,
         places: &[AddressEntry],
         calls_have_token: bool,
-    ) -> Result<(Metadata, Option<Arc<Tokens>>), Error> {
+    ) -> Result<CheckedCredentials, Error> {
         let mut metadata = self.metadata.clone();
         let mut tokens = None;
         match &self.token {
@@ -60,8 +65,27 @@ impl Credentials {
         if has_token && !self.allows_plain_tcp {
             places.iter().try_for_each(keeps_secret)?;
         }
-        Ok((metadata, tokens))
+        let unix_servers = match &self.unix_servers[..] {
+            [] => has_token.then(UnixServers::of_own_user),
+            uids => Some(UnixServers::of_users(uids)),
+        };
+        Ok(CheckedCredentials {
+            metadata,
+            tokens,
+            unix_servers,
+        })
     }
+}
+
+/// What a client says about itself, and to whom.
+#[derive(Default)]
+pub(super) struct CheckedCredentials {
+    /// The entries of each connection.
+    pub(super) metadata: Metadata,
+    /// The tokens for each call.
+    pub(super) tokens: Option<Arc<Tokens>>,
+    /// Who may serve at a Unix socket; none for anybody.
+    pub(super) unix_servers: Option<UnixServers>,
 }
 
 /// Checks that others cannot read what goes to an address.

@@ -546,7 +546,8 @@ fn check_path(setter: &str, path: &str, services: &[Arc<dyn Service>]) -> Result
     Err(Error::local(Code::NotFound, text))
 }
 
-/// The rules that the program sets, by path.
+/// The rules that the program sets, by the path of each procedure. That of a procedure itself counts before that of its service, and that of
+/// an older service, which some of its procedures belong to, in between.
 ///
 /// # Errors
 ///
@@ -555,7 +556,8 @@ fn checked_rules(
     rules: Vec<(String, Vec<Arc<str>>)>,
     services: &[Arc<dyn Service>],
 ) -> Result<HashMap<String, Rule>, Error> {
-    let mut checked = HashMap::new();
+    let (mut of_services, mut of_older_services, mut of_procedures) =
+        (HashMap::new(), HashMap::new(), HashMap::new());
     for (path, roles) in rules {
         if path != TERMINATE {
             check_path("allow", &path, services)?;
@@ -567,19 +569,24 @@ fn checked_rules(
             );
             return Err(Error::local(Code::InvalidArgument, text));
         }
-        checked.insert(path, Rule::set(roles));
-    }
-    // The rule of a service is for its procedures with other paths, too.
-    for service in services {
-        let Some(rule) = checked.get(service.name()).cloned() else {
+        let rule = Rule::set(roles);
+        let with_rule = |procedure: &Procedure| (procedure.path().to_owned(), rule.clone());
+        // The paths of a service need not begin with its name.
+        if let Some(service) = services.iter().find(|service| service.name() == path) {
+            of_services.extend(service.procedures().iter().map(with_rule));
             continue;
-        };
-        for procedure in service.procedures() {
-            let of_service = checked.entry(procedure.service().to_owned());
-            of_service.or_insert_with(|| rule.clone());
         }
+        let procedures = services.iter().flat_map(|service| service.procedures());
+        of_older_services.extend(
+            procedures
+                .filter(|procedure| procedure.service() == path)
+                .map(with_rule),
+        );
+        of_procedures.insert(path, rule);
     }
-    Ok(checked)
+    of_services.extend(of_older_services);
+    of_services.extend(of_procedures);
+    Ok(of_services)
 }
 
 const MAX_HANDSHAKES: usize = 256;

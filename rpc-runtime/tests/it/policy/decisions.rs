@@ -308,3 +308,53 @@ async fn rules_and_middleware_of_a_service_are_for_its_older_paths_too() {
     assert_eq!(error.code(), Code::Unauthenticated);
     server.stop().await;
 }
+
+/// A service by hand, whose procedures have paths of another one.
+struct Odd;
+
+static OPEN: Procedure = Procedure::new("old.v1.Old/open", 931).with_allowed_roles(&["anyone"]);
+static READABLE: Procedure = Procedure::new("old.v1.Old/readable", 932).with_allowed_roles(&["anyone"]);
+static ODD: [Procedure; 2] = [OPEN, READABLE];
+
+impl Service for Odd {
+    fn name(&self) -> &'static str {
+        "new.v1.New"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &ODD
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.handle(|_: Context, (): ()| async { Result::Ok("called".to_owned()) })
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_rule_of_a_service_is_that_of_its_procedures_whatever_their_paths() {
+    let server = served("mem:policy-odd", |server| {
+        server
+            .service(Odd)
+            .layer(Believe)
+            .policy(Roles::new())
+            .allow(READABLE.path(), ["reader"])
+            .allow("new.v1.New", ["admin"])
+    })
+    .await;
+    let client = server.client().await;
+    for (procedure, caller, is_allowed) in [
+        (&OPEN, "ada reader", false),
+        (&OPEN, "ada admin", true),
+        (&READABLE, "ada reader", true),
+        (&READABLE, "ada admin", false),
+    ] {
+        let called = call_as(&client, procedure, caller).await;
+        assert_eq!(
+            called.is_ok(),
+            is_allowed,
+            "{} as {caller}: {called:?}",
+            procedure.path()
+        );
+    }
+    server.stop().await;
+}
