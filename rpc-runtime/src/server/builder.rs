@@ -13,7 +13,7 @@ use super::{
     state::{ServerOptions, ServerState},
 };
 use crate::{
-    Code, DrainReport, Error, Limits, Service, TerminatePolicy,
+    Code, DrainReport, Error, Limits, Procedure, Service, TerminatePolicy,
     auth::{Guard, Policy, Rule, TERMINATE},
     driver::runtime,
     layer::Middleware,
