@@ -23,6 +23,8 @@ mod documents {
     mod from_tonic {}
     #[doc = include_str!("../docs/how-to/handle-errors.md")]
     mod handle_errors {}
+    #[doc = include_str!("../docs/how-to/health-and-reflection.md")]
+    mod health_and_reflection {}
     #[doc = include_str!("../docs/how-to/hostile-peers.md")]
     mod hostile_peers {}
     #[doc = include_str!("../docs/how-to/json.md")]

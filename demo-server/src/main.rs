@@ -7,6 +7,7 @@ use demo_api::demo::kv::v1::KvServer;
 use demo_server::Store;
 use rpc_http::Http;
 use rpc_runtime::{DrainReport, Error, Limits, Server, server::TerminatePolicy};
+use rpc_services::{Health, Reflection};
 use tracing_subscriber::EnvFilter;
 
 /// Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.
@@ -76,6 +77,8 @@ fn main() -> ExitCode {
 async fn serve(args: Args) -> Result<DrainReport, Error> {
     let mut server = Server::builder()
         .service(KvServer::new(Store::default()))
+        .service(Health::new())
+        .service(Reflection::new())
         .guest(Http::new().grpc())
         .limits(
             Limits::default()
@@ -99,6 +102,18 @@ async fn serve(args: Args) -> Result<DrainReport, Error> {
     if let Some(address) = server.addresses().first() {
         eprintln!("try:  cargo run -p demo-client -- --connect {address}");
         eprintln!("stop: Ctrl-C, or: cargo run -p demo-client -- --connect {address} terminate");
+        if let Some(place) = place_in_grpcurl(address) {
+            eprintln!(r#"gRPC: grpcurl -plaintext -d '{{"text":"hello"}}' {place} demo.kv.v1.Kv/rpc_ping"#);
+        }
     }
     server.serve().await
+}
+
+/// The address of the server, as grpcurl takes it.
+fn place_in_grpcurl(address: &str) -> Option<String> {
+    match address.split_once("://") {
+        Some(("tcp", place)) => Some(place.to_owned()),
+        Some(_) => None,
+        None => Some(format!("-unix {}", address.strip_prefix("unix:")?)),
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     parallel,
     progress::Progress,
     source::{Comments, Folder, SetInput, Sources, is_served},
-    target::Target,
+    target::{Purpose, Target},
     write,
 };
 
@@ -161,6 +161,7 @@ impl Config {
             purpose: self.purpose,
             choices: &self.choices,
             include_env: self.out_dir.is_none(),
+            embeds_descriptors: self.embeds_descriptors && self.purpose == Purpose::User,
         }
     }
 

@@ -27,6 +27,7 @@ pub struct Config {
     pub(crate) file_descriptor_set_path: Option<PathBuf>,
     pub(crate) runtime_path: String,
     pub(crate) purpose: Purpose,
+    pub(crate) embeds_descriptors: bool,
 }
 
 impl Config {
@@ -41,6 +42,7 @@ impl Config {
             file_descriptor_set_path: None,
             runtime_path: "::rpc_runtime".to_owned(),
             purpose: Purpose::User,
+            embeds_descriptors: true,
         }
     }
 
@@ -125,6 +127,22 @@ impl Config {
     /// written.
     pub fn file_descriptor_set_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.file_descriptor_set_path = Some(path.into());
+        self
+    }
+
+    /// Leaves out the descriptors that servers carry.
+    ///
+    /// A server carries its .proto file and all that this imports, compiled and without comments, so that reflection can show
+    /// callers what it serves. They are constants of the program, one set for all services of a package: a few KiB, and 11 KiB more if a file has
+    /// custom options, which import Google's `descriptor.proto`. Calls cost nothing more. Default: each server carries them.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// rpc_codegen::Config::new().without_descriptors().compile_dir("proto")
+    /// # }
+    /// ```
+    pub fn without_descriptors(&mut self) -> &mut Self {
+        self.embeds_descriptors = false;
         self
     }
 

@@ -3,6 +3,7 @@
 mod client_type;
 mod conversions;
 mod debug;
+mod descriptors;
 mod docs;
 mod dyn_trait;
 mod fields;
@@ -31,6 +32,7 @@ use quote::quote;
 
 pub(crate) use self::modules::{FILE_NAME as INCLUDED, text as included};
 use self::{
+    descriptors::Descriptors,
     growth::{Growing, Growth},
     json::JsonModules,
     messages::{Docs, Messages},
@@ -52,12 +54,19 @@ pub(crate) struct Module {
     /// Its Rust path, part by part.
     pub(crate) path: Vec<String>,
     pub(crate) text: String,
+    /// The descriptors that its servers carry, encoded; none if they carry none.
+    pub(crate) descriptors: Option<Vec<u8>>,
 }
 
 impl Module {
     /// The name of the module's file.
     pub(crate) fn file_name(&self) -> String {
         modules::file_name(&self.path)
+    }
+
+    /// The name of the file with its descriptors.
+    pub(crate) fn descriptors_name(&self) -> String {
+        modules::descriptors_name(&self.path)
     }
 }
 
@@ -99,10 +108,18 @@ pub(crate) fn modules(
     progress.begin("generating services");
     let writer = Writer::new(pool, model, docs, target);
     let packages: Vec<(Vec<String>, Package)> = packages.into_iter().collect();
-    let texts = parallel::map(&packages, |(module, package)| writer.text(module, package));
-    let modules = packages.into_iter().zip(texts).map(|((path, _), text)| {
-        let text = text.map_err(unparsable)?;
-        Ok(Module { path, text })
+    let written = parallel::map(&packages, |(module, package)| {
+        let descriptors = writer.descriptors.set(writer.services(module));
+        let text = writer.text(module, package, descriptors.is_some())?;
+        Ok((text, descriptors))
+    });
+    let modules = packages.into_iter().zip(written).map(|((path, _), written)| {
+        let (text, descriptors) = written.map_err(unparsable)?;
+        Ok(Module {
+            path,
+            text,
+            descriptors,
+        })
     });
     modules.collect()
 }
@@ -148,10 +165,11 @@ struct Writer<'a> {
     /// The requests that stubs build from a value, by their module.
     requests: HashMap<Vec<String>, Vec<&'a MessageDescriptor>>,
     json: JsonModules<'a>,
+    descriptors: Descriptors<'a>,
 }
 
 impl<'a> Writer<'a> {
-    fn new(pool: &DescriptorPool, model: &'a Model, docs: Vec<Docs>, target: &'a Target<'a>) -> Self {
+    fn new(pool: &'a DescriptorPool, model: &'a Model, docs: Vec<Docs>, target: &'a Target<'a>) -> Self {
         let mut services: HashMap<Vec<String>, Vec<&Service>> = HashMap::new();
         for service in &model.services {
             let module = module_path(&service.package);
@@ -166,13 +184,24 @@ impl<'a> Writer<'a> {
             services,
             requests: conversions::requests(&model.services, target),
             json: JsonModules::new(&model.json),
+            descriptors: Descriptors::new(pool, &model.services, target),
         }
     }
 
+    /// The services of a module.
+    fn services(&self, module: &[String]) -> &[&'a Service] {
+        self.services.get(module).map_or(&[], |services| services)
+    }
+
     /// The text of the module of a package.
-    fn text(&self, module: &[String], package: &Package) -> Result<String, syn::Error> {
+    fn text(
+        &self,
+        module: &[String],
+        package: &Package,
+        has_descriptors: bool,
+    ) -> Result<String, syn::Error> {
         let Self { model, target, .. } = self;
-        let services = self.services.get(module).map_or(&[][..], |services| services);
+        let services = self.services(module);
         let growth = Growth::new(services, &self.growing, target);
         let mut file = syn::parse_file(&package.text)?;
         let mut items = debug::items(&mut file, &package.messages, target);
@@ -181,6 +210,7 @@ impl<'a> Writer<'a> {
         items.extend(requests.map(|request| conversions::items(request, &model.graph, target)));
         items.extend(self.nesting.walks(module));
         items.extend(growth.table());
+        items.extend(has_descriptors.then(|| self.descriptors.item(module)));
         items.extend(
             services
                 .iter()

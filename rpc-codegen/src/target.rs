@@ -17,6 +17,8 @@ pub(crate) struct Target<'a> {
     pub(crate) choices: &'a Choices,
     /// True if the files are written to Cargo's `OUT_DIR`.
     pub(crate) include_env: bool,
+    /// True if servers carry descriptors.
+    pub(crate) embeds_descriptors: bool,
 }
 
 impl<'a> Target<'a> {
@@ -29,6 +31,7 @@ impl<'a> Target<'a> {
             purpose: Purpose::User,
             choices,
             include_env: true,
+            embeds_descriptors: true,
         }
     }
 

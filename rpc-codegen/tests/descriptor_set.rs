@@ -11,13 +11,14 @@ use common::{TempDir, compare};
 use prost_reflect::{DescriptorPool, DynamicMessage, Value, prost::Message};
 use rpc_codegen::Config;
 
-/// The generated files of `config`, with their names.
+/// The generated code of `config`: the names of the files, and their texts.
 fn generate(config: &mut Config, compile: impl FnOnce(&Config)) -> Vec<(String, String)> {
     let out = TempDir::new();
     compile(config.out_dir(out.path()));
     let entries = fs::read_dir(out.path()).expect("there is a folder");
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.expect("it can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .collect();
     files.sort();
     files

@@ -3,11 +3,13 @@
 mod common;
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
 
 use common::{TempDir, compare};
+use prost_reflect::DescriptorPool;
 use rpc_codegen::{BytesType, Config};
 
 include!("golden/options/config.rs");
@@ -39,10 +41,29 @@ fn generate(folder: &Path, set: fn(&mut Config) -> &mut Config) -> String {
     let mut all = String::new();
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let text = fs::read_to_string(&file).expect("it can be read");
+        let bytes = fs::read(&file).expect("it can be read");
+        let text = match name.ends_with(".binpb") {
+            true => shown(&bytes),
+            false => String::from_utf8(bytes).expect("code is text"),
+        };
         all += &format!("// ==== {name} ====\n{text}\n");
     }
     all
+}
+
+/// The files of a descriptor set, a line for each: its name, how many bytes it has, and its services.
+fn shown(set: &[u8]) -> String {
+    let pool = DescriptorPool::decode(set).expect("the set is whole");
+    let mut text = String::new();
+    for file in pool.files() {
+        let services: Vec<String> = file
+            .services()
+            .map(|service| service.full_name().to_owned())
+            .collect();
+        let bytes = file.encode_to_vec().len();
+        let _ = writeln!(text, "// {}, {bytes} bytes, services: {services:?}", file.name());
+    }
+    text
 }
 
 #[test]

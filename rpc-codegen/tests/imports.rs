@@ -32,7 +32,10 @@ fn compile_dir(folder: &Path, includes: &[&Path]) -> Result<String, Box<dyn Erro
 fn generated(out: &Path) -> Result<String, Box<dyn Error>> {
     let mut all = String::new();
     for entry in fs::read_dir(out)? {
-        all += &fs::read_to_string(entry?.path())?;
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            all += &fs::read_to_string(path)?;
+        }
     }
     Ok(all)
 }

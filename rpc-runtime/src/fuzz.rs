@@ -6,6 +6,7 @@ mod connection;
 mod dice;
 mod frames;
 mod peer;
+mod written;
 
 pub use self::{
     connection::{client, handshake, server},

@@ -14,6 +14,7 @@ mod system_calls;
 mod terminate_key;
 mod transport;
 mod uid;
+mod unix_servers;
 mod unix_socket;
 
 use std::{
@@ -45,6 +46,7 @@ pub(crate) use self::{
     security::{ClientSecurity, ServerSecurity, TlsFailure},
     terminate_key::{Challenge, KeyFile, read_key},
     uid::own_uid,
+    unix_servers::{UnixServers, WrongUnixServer},
 };
 pub use self::{peer::Peer, transport::Transport};
 
@@ -119,7 +121,8 @@ pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
 ///
 /// # Errors
 ///
-/// The OS's error; `ConnectionRefused` if nothing listens on a memory name. Within it a `TlsError` if TLS fails.
+/// The OS's error; `ConnectionRefused` if nothing listens on a memory name. Within it a `TlsError` if TLS fails, or a
+/// [`WrongUnixServer`].
 ///
 /// # Cancel safety
 ///
@@ -147,6 +150,7 @@ pub(crate) async fn connect(
         (Address::Unix(path), _) => {
             let stream = connect_unix(path).await?;
             let peer = Peer::unix(address, stream.peer_cred().ok());
+            security.check_unix(peer.uid())?;
             Ok((Stream(StreamKind::Unix(stream.into())), peer))
         }
         (Address::Memory(name), _) => {

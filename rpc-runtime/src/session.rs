@@ -1,6 +1,7 @@
 //! Session: one connection as a server and its handlers see it.
 
 mod beside;
+mod caller_hash;
 mod connection_metadata;
 pub(crate) mod context;
 mod decoding;
@@ -35,8 +36,19 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use self::connection_metadata::ConnectionMetadata;
-use self::denials::Denials;
+use self::{caller_hash::AllowedCallers, connection_metadata::ConnectionMetadata, denials::Denials};
+pub(crate) use self::{
+    caller_hash::CallerHash,
+    denials::{AfterDenial, Denial, Denied},
+    inline_poll::InlinePoll,
+    layered::ServiceLayer,
+    panicked::WORKER,
+    row_turns::{LastOutcome, RowPoll, RowTurns},
+    server_view::ServerView,
+    service::priorities,
+    stall_record::{StallRecord, StallSnapshot},
+    threads::Threads,
+};
 pub use self::{
     context::Context,
     handler::Handler,
@@ -50,17 +62,6 @@ pub use self::{
     server_call::ServerCall,
     service::Service,
     stream::{Out, stream},
-};
-pub(crate) use self::{
-    denials::Denial,
-    inline_poll::InlinePoll,
-    layered::ServiceLayer,
-    panicked::WORKER,
-    row_turns::{LastOutcome, RowPoll, RowTurns},
-    server_view::ServerView,
-    service::priorities,
-    stall_record::{StallRecord, StallSnapshot},
-    threads::Threads,
 };
 use crate::{
     Client, Compression, Metadata, Peer,
@@ -90,6 +91,8 @@ pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
     metadata: ConnectionMetadata,
     /// The calls that a policy denied; made with the first.
     denials: OnceLock<Box<Denials>>,
+    /// Whose calls middleware has allowed.
+    allowed: AllowedCallers,
     dispatch: D,
 }
 
@@ -112,6 +115,7 @@ impl<D> Session<D> {
             draining: OnceLock::new(),
             metadata: ConnectionMetadata::default(),
             denials: OnceLock::new(),
+            allowed: AllowedCallers::default(),
             dispatch,
         }
     }
@@ -232,13 +236,26 @@ impl<D: ?Sized> Session<D> {
         });
     }
 
-    /// Notes that a policy has denied a call; `is_answer` is false if it gave no answer, which is not the peer's fault.
-    fn note_denial(&self, is_answer: bool) -> Denial {
+    /// Notes that a call was denied.
+    fn note_denial(&self, denied: Denied) -> Denial {
         let settings = self.server.settings();
         settings.counts.calls_denied.add();
+        let is_shared = match denied {
+            Denied::Caller(caller) | Denied::Guess(caller) => self.allowed.have_other_than(caller),
+            Denied::Nobody | Denied::Connection => false,
+        };
+        let (now, most, lines) = (
+            self.server.age(),
+            settings.max_denials,
+            self.server.denial_lines(),
+        );
         let denials = self.denials.get_or_init(Box::default);
-        let most = is_answer.then_some(settings.max_denials);
-        denials.note(self.server.age(), most, self.server.denial_lines())
+        denials.note(now, denied, most, is_shared, lines)
+    }
+
+    /// Returns for how long calls of a caller are refused here, because too many of them were denied.
+    fn refused_for(&self, caller: impl FnOnce() -> CallerHash) -> Option<Duration> {
+        self.denials.get()?.refused_for(self.server.age(), caller)
     }
 
     /// Ends the connection now, whatever is open on it; callers get `why`.

@@ -42,16 +42,21 @@ async fn ping_answers() {
 
 // One thread, so that the first poll of a send ends before the next one begins, however slow the machine is. With several
 // threads, a first poll that the OS stops for a millisecond is overtaken (G5).
+//
+// Each server gets a few calls only. Otherwise the OS may stop the first polls of one procedure four times, and then the server takes the
+// procedure for a slow one, whose handlers run in tasks of their own.
 #[tokio::test(crate = "test_support::gate")]
 async fn send_is_seen_by_the_next_send_recv() {
-    let (kv, _serving) = server("send").await;
-    for n in 0..1000 {
-        let value = n.to_string();
-        kv.send().update("dog", value.clone()).await.unwrap();
-        assert_eq!(
-            kv.send_recv().fetch("dog").await.unwrap(),
-            Some(Bytes::from(value))
-        );
+    for _ in 0..100 {
+        let kv = KvClient::in_process(KvServer::new(Store::default()));
+        for n in 0..3 {
+            let value = n.to_string();
+            kv.send().update("dog", value.clone()).await.unwrap();
+            assert_eq!(
+                kv.send_recv().fetch("dog").await.unwrap(),
+                Some(Bytes::from(value))
+            );
+        }
     }
 }
 

@@ -15,6 +15,11 @@ pub(super) fn file_name(module: &[String]) -> String {
     format!("{}.rs", module.join(".").replace("r#", ""))
 }
 
+/// The name of the file with the descriptors of a package's services.
+pub(super) fn descriptors_name(module: &[String]) -> String {
+    file_name(module).replace(".rs", ".binpb")
+}
+
 /// A module and its child modules.
 #[derive(Default)]
 struct Node {

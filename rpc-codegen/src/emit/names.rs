@@ -3,6 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::format_ident;
 
+use super::descriptors;
 use crate::{choices::ByPath, code::Code, model::Service, target::Target};
 
 /// The identifiers and attributes of the items generated for one service.
@@ -15,6 +16,8 @@ pub(super) struct Names<'a> {
     pub(super) client: Ident,
     pub(super) send: Ident,
     pub(super) send_recv: Ident,
+    /// The static with the descriptors that the server carries; none if it carries none.
+    pub(super) descriptors: Option<Ident>,
     /// The attributes of the trait, the server and the client.
     pub(super) trait_attributes: TokenStream,
     pub(super) server_attributes: TokenStream,
@@ -42,6 +45,7 @@ impl<'a> Names<'a> {
             client: format_ident!("{}", names.client),
             send: format_ident!("{}", names.send),
             send_recv: format_ident!("{}", names.send_recv),
+            descriptors: descriptors::of(service, target),
             trait_attributes: attributes(&choices.trait_attributes),
             server_attributes: attributes(&choices.server_attributes),
             client_attributes: attributes(&choices.client_attributes),

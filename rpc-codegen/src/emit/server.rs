@@ -156,8 +156,16 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         server,
         server_attributes,
         implementor,
+        descriptors,
         ..
     } = names;
+    let descriptors = descriptors.as_ref().map(|name| {
+        quote! {
+            fn descriptors(&self) -> &'static [u8] {
+                #name
+            }
+        }
+    });
     let type_docs = doc_lines(&[format!(
         "Serves `{}` with an implementation of [`{name}`].",
         service.full_name
@@ -193,6 +201,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
             fn procedures(&self) -> &'static [#runtime::codegen::Procedure] {
                 &#list
             }
+            #descriptors
             fn takes_rows(&self) -> bool {
                 true
             }

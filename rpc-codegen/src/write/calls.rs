@@ -30,6 +30,8 @@ pub(crate) struct Call<'a> {
 /// The content of a file.
 enum Content<'a> {
     Code(&'a str),
+    /// The descriptors that the servers of a module carry.
+    Embedded(&'a [u8]),
     Descriptors(&'a DescriptorPool),
 }
 
@@ -37,6 +39,7 @@ impl Content<'_> {
     fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
             Self::Code(text) => Cow::Borrowed(text.as_bytes()),
+            Self::Embedded(bytes) => Cow::Borrowed(bytes),
             Self::Descriptors(pool) => Cow::Owned(pool.encode_to_vec()),
         }
     }
@@ -66,10 +69,17 @@ impl Call<'_> {
         let modules = self.modules.iter();
         let modules =
             modules.map(|module| (self.out_dir.join(module.file_name()), Content::Code(&module.text)));
+        let embedded = self.modules.iter().filter_map(|module| {
+            let bytes = module.descriptors.as_deref()?;
+            Some((
+                self.out_dir.join(module.descriptors_name()),
+                Content::Embedded(bytes),
+            ))
+        });
         let descriptors = self.descriptors.iter();
         let descriptors = descriptors.map(|(path, pool)| (path.to_path_buf(), Content::Descriptors(pool)));
         // The descriptors come first, because they take the longest.
-        let files: Vec<(PathBuf, Content<'_>)> = descriptors.chain(modules).collect();
+        let files: Vec<(PathBuf, Content<'_>)> = descriptors.chain(modules).chain(embedded).collect();
         let is_old = |path: &PathBuf| past.iter().any(|other| other.files.contains(path));
         for (path, content) in &files {
             if is_old(path) && fs::read(path).is_ok_and(|old| old != *content.bytes()) {

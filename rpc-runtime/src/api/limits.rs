@@ -238,11 +238,13 @@ limits! {
          last fault."
     }
     max_denials(calls: u32) -> u32 {
-        sets: "how many calls of the peer a policy may deny within a minute before the connection ends, at least 1",
+        sets: "how many calls of a caller a policy may deny within a minute before the connection ends, at least 1",
         default: 100, "100";
         bounds: 1 => u32::MAX;
         protects: "the server, and its audit log";
-        "The connection is drained: the peer gets a GOAWAY that says EXCESS, and its open calls may end within `max_age_grace`."
+        "The connection is drained: the peer gets a GOAWAY that says EXCESS, and its open calls may end within `max_age_grace`. \
+         If the connection carries calls of other callers, too, it stays, and the calls of this caller are refused for the rest of \
+         the minute."
     }
     decode_bytes(bytes: u64) -> u64 {
         sets: "how much memory a message may take once it is decoded, beyond its own length, in bytes",

@@ -1,7 +1,7 @@
 //! Audit: the log events of a policy's decisions.
 
 use super::{Asked, Caller, Decision};
-use crate::{Code, message::control};
+use crate::{Code, message::control, session::AfterDenial};
 
 /// The target of all events of the audit.
 pub(crate) const AUDIT: &str = "rpc_runtime::audit";
@@ -50,12 +50,17 @@ pub(super) fn allowed(asked: &Asked) {
     );
 }
 
-/// Logs that a connection is drained because of its denials.
-pub(super) fn drained(asked: &Asked, denials: u32) {
+/// Logs what follows too many denials: the connection is drained, or the further calls of the caller are refused.
+pub(super) fn too_many(asked: &Asked, next: AfterDenial, denials: u32) {
     let peer = asked.peer();
+    let (decision, what) = match next {
+        AfterDenial::Nothing => return,
+        AfterDenial::LastOfConnection => ("drained", "connection"),
+        AfterDenial::CallerRefused => ("refused", "caller"),
+    };
     tracing::warn!(
         target: AUDIT,
-        decision = "drained",
+        decision,
         denials,
         procedure = asked.procedure(),
         caller = asked.caller().map(Caller::name),
@@ -63,6 +68,6 @@ pub(super) fn drained(asked: &Asked, denials: u32) {
         transport = peer.transport().name(),
         uid = peer.uid(),
         pid = peer.pid(),
-        "connection"
+        "{what}"
     );
 }

@@ -11,16 +11,21 @@ use std::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Asked, Caller, Decision, Rule, Secret, Verified, denial::deny, verified_cache::VerifiedCache};
+use super::{
+    Asked, Caller, Decision, Rule, Secret, Verified,
+    denial::{check_denials, deny},
+    verified_cache::VerifiedCache,
+};
 use crate::{
     Code, Context, Metadata, Peer, Result, Status, Transport,
     base::{
+        bounded::{Unanswered, bounded},
         hmac::is_same,
         log_limit::{Seldom, process_time},
         sha256::{Hash, sha256},
     },
     layer::{Answer, Middleware, Next},
-    session::ServerCall,
+    session::{CallerHash, Denied, ServerCall},
 };
 
 /// Middleware of a server that asks each call for a bearer token, and tells handlers who calls.
@@ -57,7 +62,9 @@ pub struct BearerTokens {
     verified: Mutex<VerifiedCache>,
     is_optional: bool,
     allows_plain_tcp: bool,
+    verify_timeout: Duration,
     burnt: Seldom,
+    unanswered: Seldom,
 }
 
 /// How tokens are verified.
@@ -101,10 +108,15 @@ impl BearerTokens {
     /// let server = Server::builder().layer(BearerTokens::verified_by(verify));
     /// ```
     ///
+    /// A call waits for it for 5 s, or as long as [`verify_timeout`](Self::verify_timeout) says, and no longer than until its deadline.
+    ///
     /// # Errors
     ///
     /// The status that `verify` returns refuses the call. Return UNAUTHENTICATED for a wrong token, without its text: a client then
     /// gets another token. Return UNAVAILABLE if it cannot be known now.
+    ///
+    /// If it does not answer in time, the call is refused with UNAVAILABLE, or with DEADLINE_EXCEEDED at the call's deadline. If it
+    /// panics, the call is refused with INTERNAL. The log has both, at most once a minute.
     pub fn verified_by<F, Fut, V>(verify: F) -> Self
     where
         F: Fn(Secret) -> Fut + Send + Sync + 'static,
@@ -120,7 +132,29 @@ impl BearerTokens {
             verified: Mutex::default(),
             is_optional: false,
             allows_plain_tcp: false,
-            burnt: Seldom::new(BURNT),
+            verify_timeout: VERIFY_TIMEOUT,
+            burnt: Seldom::new(LOGGED),
+            unanswered: Seldom::new(LOGGED),
+        }
+    }
+
+    /// Limits how long a call waits for the function of [`verified_by`](Self::verified_by). Default: 5 s.
+    ///
+    /// A call that waits for it holds a place among the
+    /// [waiting handlers](crate::server::ServerBuilder::max_waiting_handlers), so an identity provider that is away must not hold
+    /// calls for long.
+    ///
+    /// ```
+    /// # use rpc_runtime::{Result, auth::{BearerTokens, Caller, Secret}};
+    /// use std::time::Duration;
+    ///
+    /// # async fn verify(_: Secret) -> Result<Caller> { unimplemented!() }
+    /// let tokens = BearerTokens::verified_by(verify).verify_timeout(Duration::from_secs(1));
+    /// ```
+    pub fn verify_timeout(self, timeout: Duration) -> Self {
+        Self {
+            verify_timeout: timeout,
+            ..self
         }
     }
 
@@ -172,10 +206,10 @@ impl BearerTokens {
         if !self.allows_plain_tcp && !keeps_secret(cx.peer().transport()) {
             return Err(self.burnt(cx.peer()));
         }
-        self.verify(token).await.map(Some)
+        self.verify(token, cx).await.map(Some)
     }
 
-    async fn verify(&self, token: &str) -> Result<Caller> {
+    async fn verify(&self, token: &str, cx: &Context) -> Result<Caller> {
         let hash = hash(token);
         let verify = match &self.verifier {
             Verifier::Fixed(known) => return find(known, &hash).cloned().ok_or_else(unknown),
@@ -184,7 +218,12 @@ impl BearerTokens {
         if let Some(caller) = self.cache().get(&hash, Instant::now()) {
             return Ok(caller);
         }
-        let (caller, valid_for) = verify.verify(token.into()).await?.into_parts();
+        let time = cx
+            .remaining()
+            .map_or(self.verify_timeout, |left| left.min(self.verify_timeout));
+        let answer = bounded(time, async { verify.verify(token.into()).await }).await;
+        let verified = answer.unwrap_or_else(|why| Err(self.unanswered(why, time, cx)))?;
+        let (caller, valid_for) = verified.into_parts();
         let now = Instant::now();
         if let Some(until) = valid_for.and_then(|time| now.checked_add(time)) {
             self.cache().insert(hash, caller.clone(), until, now);
@@ -208,6 +247,26 @@ impl BearerTokens {
         )
     }
 
+    /// Refuses a token of which the function that verifies tokens has said nothing, and says so in the log, once in a while.
+    fn unanswered(&self, why: Unanswered, time: Duration, cx: &Context) -> Status {
+        let is_over = cx.remaining().is_some_and(|left| left.is_zero());
+        let status = match why {
+            Unanswered::Panicked => Status::internal("the function that verifies tokens panicked"),
+            Unanswered::Late if is_over => Status::deadline_exceeded(format!(
+                "the token was not verified within {time:?}, until the deadline of the call"
+            )),
+            Unanswered::Late => Status::unavailable(format!("the token was not verified within {time:?}")),
+        };
+        if let Some(unlogged) = self.unanswered.turn(process_time()) {
+            let (procedure, text) = (cx.procedure(), status.message());
+            warn!(
+                procedure,
+                text, unlogged, "a call was refused because its token was not verified"
+            );
+        }
+        status
+    }
+
     fn cache(&self) -> MutexGuard<'_, VerifiedCache> {
         // A panic under the lock is a bug of this crate; the state is consistent between any two steps.
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
@@ -216,18 +275,28 @@ impl BearerTokens {
 
 impl Middleware<ServerCall> for BearerTokens {
     async fn handle(&self, mut call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
-        let caller = match self.caller(call.context()).await {
+        let cx = call.context();
+        let own = credential_of_call(cx);
+        if let Some(own) = own {
+            check_denials(cx, || CallerHash::of_credential(own))?;
+        }
+        let caller = match self.caller(cx).await {
             Ok(caller) => caller,
             Err(status) => {
                 // Another code is a fault of the function that verifies tokens.
                 if status.code() == Code::Unauthenticated {
-                    let asked =
-                        Asked::new(call.context().clone(), None, Rule::declared(call.allowed_roles()));
-                    deny(&asked, &Decision::unauthenticated("no valid token"), true);
+                    let asked = Asked::new(cx.clone(), None, Rule::declared(call.allowed_roles()));
+                    let denied = own.map_or(Denied::Connection, |own| {
+                        Denied::Guess(CallerHash::of_credential(own))
+                    });
+                    deny(&asked, &Decision::unauthenticated("no valid token"), denied);
                 }
                 return Err(status);
             }
         };
+        if let Some(caller) = &caller {
+            cx.note_allowed(|| CallerHash::of_name(caller.name()));
+        }
         if call.metadata().contains_key(Metadata::AUTHORIZATION) {
             if let Some(token) = presented(call.metadata(), &Metadata::new())? {
                 let token = TokenOfCall(token.into());
@@ -251,12 +320,21 @@ impl Middleware<ServerCall> for BearerTokens {
 /// may be another caller's.
 struct TokenOfCall(Secret);
 
+/// What a call shows for itself alone, right or wrong; none if it has only what its connection has shown.
+fn credential_of_call(cx: &Context) -> Option<&[u8]> {
+    match cx.get::<TokenOfCall>() {
+        Some(TokenOfCall(token)) => Some(token.expose().as_bytes()),
+        None => Some(cx.metadata().get(Metadata::AUTHORIZATION)?),
+    }
+}
+
 /// Shows no tokens.
 impl fmt::Debug for BearerTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BearerTokens")
             .field("is_optional", &self.is_optional)
             .field("allows_plain_tcp", &self.allows_plain_tcp)
+            .field("verify_timeout", &self.verify_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -339,8 +417,10 @@ fn unknown() -> Status {
 
 const MISSING: &str =
     "this call needs a token: set one by ClientBuilder::token or ClientBuilder::token_source";
-/// How often a token over plain TCP is logged at most.
-const BURNT: Duration = Duration::from_secs(60);
+/// How often one reason to refuse tokens is logged at most.
+const LOGGED: Duration = Duration::from_secs(60);
+/// How long a call waits for the function that verifies tokens, by default.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -1,19 +1,43 @@
 //! What follows a denial, whoever has denied the call.
 
-use super::{Asked, Decision, audit};
+use std::time::Duration;
 
-/// Notes that a call was denied: in the audit, and against its connection, which ends after too many. `is_answer` is false if the policy gave
-/// none, which is not the peer's fault.
-pub(super) fn deny(asked: &Asked, decision: &Decision, is_answer: bool) {
-    let denial = asked.context().note_denial(is_answer);
+use super::{Asked, Decision, audit};
+use crate::{
+    Context, Result, Status,
+    session::{AfterDenial, CallerHash, Denied},
+};
+
+/// Notes that a call was denied: in the audit, and against who has to answer for it. After too many, the further calls of a caller are refused,
+/// or the connection ends.
+pub(super) fn deny(asked: &Asked, decision: &Decision, denied: Denied) {
+    let denial = asked.context().note_denial(denied);
     if let Some(unsaid) = denial.unsaid {
         audit::denied(asked, decision, unsaid);
     }
-    if denial.is_last {
-        if denial.unsaid.is_some() {
-            audit::drained(asked, denial.count);
-        }
+    if denial.next == AfterDenial::Nothing {
+        return;
+    }
+    if denial.unsaid.is_some() {
+        audit::too_many(asked, denial.next, denial.count);
+    }
+    if denial.next == AfterDenial::LastOfConnection {
         let text = format!("too many calls were denied, the last: {}", asked.procedure());
         asked.context().drain_abused_connection(&text);
+    }
+}
+
+/// Refuses a call of a caller that was denied too often on a connection that carries calls of others, too.
+///
+/// # Errors
+///
+/// RESOURCE_EXHAUSTED, with the time that is left.
+pub(super) fn check_denials(cx: &Context, caller: impl FnOnce() -> CallerHash) -> Result<()> {
+    match cx.refused_for(caller) {
+        None => Ok(()),
+        Some(left) => Err(Status::resource_exhausted(format!(
+            "too many calls of this caller were denied: its calls are refused for another {} s",
+            left.max(Duration::from_secs(1)).as_secs()
+        ))),
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use super::{Asked, Caller, Decision, Policy, Rule, audit, denial::deny, policy::DynPolicy};
+use super::{
+    Asked, Caller, Decision, Policy, Rule, audit,
+    denial::{check_denials, deny},
+    policy::DynPolicy,
+};
 use crate::{
     Code, Result, Status,
     base::{
@@ -11,14 +15,14 @@ use crate::{
     },
     layer::{Answer, Middleware, Next},
     message::control,
-    session::{Layered, ServerCall, ServiceLayer},
+    session::{CallerHash, Denied, Layered, ServerCall, ServiceLayer},
 };
 
 /// The middleware that asks a policy about each call, and refuses those that the policy does not allow.
 #[derive(Clone)]
 pub(crate) struct Guard {
     policy: Arc<dyn DynPolicy>,
-    /// The rules that the program has set in place of those of the .proto: by the path of a service or a procedure.
+    /// The rules that the program has set in place of those of the .proto, by the path of the procedure.
     rules: Arc<HashMap<String, Rule>>,
 }
 
@@ -30,7 +34,7 @@ impl Guard {
         }
     }
 
-    /// Sets rules in place of those of the .proto.
+    /// Sets rules in place of those of the .proto, by the path of the procedure.
     pub(crate) fn with_rules(self, rules: HashMap<String, Rule>) -> Self {
         Self {
             rules: Arc::new(rules),
@@ -38,11 +42,9 @@ impl Guard {
         }
     }
 
-    /// The rule of the procedure that is called: that of the program for it, for its service, or else that of the .proto.
+    /// The rule of the procedure that is called: that of the program, or else that of the .proto.
     fn rule(&self, call: &ServerCall) -> Rule {
-        let path = call.procedure();
-        let service = path.split_once('/').map_or(path, |(service, _)| service);
-        let set = self.rules.get(path).or_else(|| self.rules.get(service));
+        let set = self.rules.get(call.procedure());
         set.cloned()
             .unwrap_or_else(|| Rule::declared(call.allowed_roles()))
     }
@@ -75,6 +77,8 @@ impl Middleware<ServerCall> for Guard {
     async fn handle(&self, mut call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
         let caller = self.caller(&mut call);
         let asked = Asked::new(call.context().clone(), caller, self.rule(&call));
+        let hash = || asked.caller().map(|caller| CallerHash::of_name(caller.name()));
+        check_denials(asked.context(), || hash().unwrap_or(CallerHash::NOBODY))?;
         let (decision, is_answer) = self.decide(asked.clone()).await;
         let path = call.procedure();
         let status = match &decision {
@@ -82,6 +86,9 @@ impl Middleware<ServerCall> for Guard {
                 if path != control::TERMINATE.path() {
                     audit::allowed(&asked);
                 }
+                asked
+                    .context()
+                    .note_allowed(|| hash().unwrap_or(CallerHash::NOBODY));
                 drop(asked);
                 return next.run(call).await;
             }
@@ -94,7 +101,12 @@ impl Middleware<ServerCall> for Guard {
                 Status::new(Code::PermissionDenied, format!("this caller may not call {path}"))
             }
         };
-        deny(&asked, &decision, is_answer);
+        let denied = match hash() {
+            _ if !is_answer => Denied::Nobody,
+            None => Denied::Connection,
+            Some(caller) => Denied::Caller(caller),
+        };
+        deny(&asked, &decision, denied);
         Err(status)
     }
 }

@@ -14,7 +14,7 @@ use super::{
         addresses::{AddressEntry, Addresses, ConnectTarget},
         pool::ChannelPool,
     },
-    credentials::{Credentials, TokenChoice},
+    credentials::{CheckedCredentials, Credentials, TokenChoice},
     token::TokenSource,
 };
 use crate::{
@@ -288,6 +288,26 @@ impl<C> ClientBuilder<C> {
         self
     }
 
+    /// Names a user that may serve at `unix:` addresses; called again, a further one. Default: anybody, or the user of this process and
+    /// root if the client sends a token.
+    ///
+    /// The kernel tells who listens at a socket. If it is another user, the client sends nothing, and every call fails with
+    /// UNAUTHENTICATED. Name the server's user if your client runs as another one and sends tokens:
+    ///
+    /// ```
+    /// use rpc_runtime::Client;
+    ///
+    /// // The user `kv`.
+    /// let client: Client = Client::builder("unix:/run/kv/kv.sock").token("mF_9.B5f-4.1JqM").unix_server_uid(998).connect_lazy();
+    /// ```
+    ///
+    /// Root, and the user of this process, count only if they are named, too. A user whom this namespace does not know has the uid 65534, as
+    /// all others have that it does not know: to name it trusts them all.
+    pub fn unix_server_uid(mut self, uid: u32) -> Self {
+        self.credentials.unix_servers.push(uid);
+        self
+    }
+
     /// Sets which servers it trusts at `tls://` addresses, and who it is itself. Default: the CAs of this machine, and no
     /// certificate of its own.
     ///
@@ -295,7 +315,7 @@ impl<C> ClientBuilder<C> {
     #[cfg(feature = "_tls")]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "tls", feature = "tls-ring"))))]
     pub fn tls(mut self, tls: crate::tls::ClientTls) -> Self {
-        self.security = ClientSecurity::new(tls);
+        self.security = self.security.with_tls(tls);
         self
     }
 
@@ -379,12 +399,18 @@ impl<C> ClientBuilder<C> {
     }
 
     fn client(mut self) -> Client {
+        if let Some(connector) = &self.connector {
+            for place in &mut self.places {
+                place.target = ConnectTarget::Custom(connector.clone(), Arc::clone(&place.address));
+            }
+        }
+        let sends_token = self.metadata.contains_key(Metadata::AUTHORIZATION);
+        if let Some(servers) = self.credentials.unix_servers(sends_token) {
+            self.security = self.security.with_unix_servers(servers);
+        }
         for place in &mut self.places {
             if let ConnectTarget::Address(_, security) = &mut place.target {
                 *security = self.security.clone();
-            }
-            if let Some(connector) = &self.connector {
-                place.target = ConnectTarget::Custom(connector.clone(), Arc::clone(&place.address));
             }
         }
         let plan = BridgePlan {
@@ -399,14 +425,13 @@ impl<C> ClientBuilder<C> {
             },
         };
         let procedures = plan.apply(&mut self.places);
-        let sends_token = self.metadata.contains_key(Metadata::AUTHORIZATION);
-        let (hello, tokens) = match self.credentials.checked(&self.places, sends_token) {
+        let credentials = match self.credentials.checked(&self.places, sends_token) {
             Ok(checked) => checked,
             Err(error) => {
                 for place in &mut self.places {
                     place.target = ConnectTarget::Bad(error.clone());
                 }
-                (Metadata::new(), None)
+                CheckedCredentials::default()
             }
         };
         let mut instance = [0; 16];
@@ -421,7 +446,7 @@ impl<C> ClientBuilder<C> {
             serves: self.callbacks.is_some(),
             priorities,
             encodings: Compression::announced(self.compression),
-            metadata: hello,
+            metadata: credentials.metadata,
             memory: Arc::clone(&self.memory),
             ..Settings::new(
                 &limits,
@@ -447,7 +472,7 @@ impl<C> ClientBuilder<C> {
         });
         Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast)
             .with_hints(self.takes_hints)
-            .with_layers(self.layers, tokens)
+            .with_layers(self.layers, credentials.tokens)
             .with_metadata(self.metadata)
     }
 }

@@ -15,6 +15,7 @@ mod sender;
 mod stream_call;
 mod stream_slot;
 mod streaming;
+mod terminate;
 mod unary;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
@@ -44,12 +45,12 @@ use super::{
     errors,
 };
 use crate::{
-    DrainReport, Error, Metadata, Priority, Procedure,
+    Error, Priority, Procedure,
     client::inherited::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
     conn::{JoiningSend, Shape},
     layer::{Chain, RawMessage, Tries},
     message::{
-        control::{PING, SETTLE, SettleReply, TERMINATE, TerminateReply},
+        control::{PING, SETTLE, SettleReply},
         decode::decode,
         growth::Budget,
         nesting,
@@ -286,58 +287,6 @@ impl<'a> Call<'a> {
         UnaryCall::new(call, request, map, chain)
     }
 
-    /// Tells the server to terminate, one-way: it drains, and there is no reply.
-    ///
-    /// Only the server that this client is connected to terminates, not one that was started in its place: see
-    /// [`Call::terminate`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Call::send`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Call::send`].
-    pub async fn send_terminate(self) -> Result<(), Error> {
-        self.client.check_terminates()?;
-        let deadline = self.usual_deadline();
-        let call = self.with_token(&TERMINATE, &deadline).await?;
-        call.check(&TERMINATE, &deadline)?;
-        control::send_terminate(call.in_flight(&TERMINATE, CallClass::Control, deadline)).await
-    }
-
-    /// Tells the server to terminate, and waits until it is drained.
-    ///
-    /// The client's timeout does not limit it. The server announces how long its drain may take, and this waits 5 s longer.
-    /// For the announcement it waits 30 s.
-    ///
-    /// If the client is connected, only the server at the other end terminates: a server that was started in its place
-    /// meanwhile does not.
-    ///
-    /// # Errors
-    ///
-    /// PERMISSION_DENIED if the server's policy forbids it to this client, UNIMPLEMENTED if the server cannot be terminated
-    /// by clients, FAILED_PRECONDITION if another server has taken its place, or if it speaks another
-    /// [protocol](crate::protocol).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; a drain that has begun goes on.
-    pub async fn terminate(self) -> Result<DrainReport, Error> {
-        self.client.check_terminates()?;
-        let procedure = &TERMINATE;
-        let origin = self.more.as_ref().and_then(|more| more.origin);
-        let origin = control::origin_of_terminate(origin, self.made_in);
-        let deadline = self.deadline(None);
-        let call = self.with_token(procedure, &deadline).await?;
-        call.check(procedure, &deadline)?;
-        let call = call.in_flight(procedure, CallClass::Control, deadline);
-        let reply = control::terminate(call, origin).await?;
-        let reply: TerminateReply = decode(reply.payload, Budget::new(None, 0))
-            .map_err(|failure| errors::unreadable_reply(failure).with_procedure(procedure.path()))?;
-        Ok(reply.into())
-    }
-
     /// Calls the built-in ping.
     pub(super) async fn ping(self, deadline: Deadline) -> Result<(), Error> {
         self.check(&PING, &deadline)?;
@@ -379,23 +328,6 @@ impl<'a> Call<'a> {
         }
         let progress = progress.map_err(|error| error.with_procedure(procedure.path()));
         (on.map(|(on, _)| on), progress)
-    }
-
-    /// Puts a token beside a call that passes no middleware, if the client has a source of tokens.
-    async fn with_token(mut self, procedure: &'static Procedure, deadline: &Deadline) -> Result<Self, Error> {
-        let Some(tokens) = self.client.tokens() else {
-            return Ok(self);
-        };
-        let patience = Instant::now() + control::FIRST_ANSWER;
-        let until = deadline.at().map_or(patience, |at| at.min(patience));
-        let fails_fast = self.options(procedure).fails_fast;
-        let bearer = tokens.get(Some(until), fails_fast).await;
-        let bearer = bearer.map_err(|error| self.locate(error, procedure))?;
-        let metadata = &mut self.more_mut().metadata;
-        if !metadata.contains_key(Metadata::AUTHORIZATION) {
-            bearer.put_into(metadata);
-        }
-        Ok(self)
     }
 
     /// Adds `request` to the frame of the one-way call before it, if that waits to be written and takes it. Returns whether it did.

@@ -6,7 +6,7 @@ use super::deadline::Deadline;
 use crate::{
     Code, Error, Phase, Status,
     conn::Cause,
-    net::{Address, Spot, TlsFailure, name_of},
+    net::{Address, Spot, TlsFailure, WrongUnixServer, name_of},
 };
 
 /// Why there is no connection.
@@ -27,6 +27,13 @@ impl ConnectionFailure {
         let error = Arc::new(error);
         if let Some(failure) = Self::of_tls(&error) {
             return failure;
+        }
+        if let Some(wrong) = WrongUnixServer::find(&error) {
+            return Self {
+                code: Code::Unauthenticated,
+                permanent: true,
+                ..Self::passing(format!("cannot connect: {wrong}"))
+            };
         }
         let hint = match error.kind() {
             io::ErrorKind::ConnectionRefused => ": no server listens there",

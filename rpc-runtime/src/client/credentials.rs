@@ -7,7 +7,11 @@ use super::{
     errors,
     token::{Bearer, DynTokenSource, Tokens},
 };
-use crate::{Code, Error, Metadata, api::secret::Secret, net::Address};
+use crate::{
+    Code, Error, Metadata,
+    api::secret::Secret,
+    net::{Address, UnixServers},
+};
 
 /// What a client says about itself: once for each connection, or beside each call.
 #[derive(Clone, Default)]
@@ -17,6 +21,8 @@ pub(super) struct Credentials {
     pub(super) token: TokenChoice,
     /// True if a token may go where others can read it.
     pub(super) allows_plain_tcp: bool,
+    /// The users that may serve at a Unix socket. None: anybody, or our own user and root if a token is sent.
+    pub(super) unix_servers: Vec<u32>,
 }
 
 /// Which token a client sends.
@@ -31,8 +37,7 @@ pub(super) enum TokenChoice {
 }
 
 impl Credentials {
-    /// Returns the entries for each connection to `places`, and the tokens for each call; `calls_have_token` is true if calls carry
-    /// a token anyway.
+    /// Makes ready what the client says at `places`; `calls_have_token` is true if calls carry a token anyway.
     ///
     /// # Errors
     ///
@@ -41,7 +46,7 @@ impl Credentials {
         &self,
         places: &[AddressEntry],
         calls_have_token: bool,
-    ) -> Result<(Metadata, Option<Arc<Tokens>>), Error> {
+    ) -> Result<CheckedCredentials, Error> {
         let mut metadata = self.metadata.clone();
         let mut tokens = None;
         match &self.token {
@@ -55,13 +60,33 @@ impl Credentials {
         if !metadata.fits() {
             return Err(errors::too_much_metadata());
         }
-        let has_token =
-            tokens.is_some() || metadata.contains_key(Metadata::AUTHORIZATION) || calls_have_token;
-        if has_token && !self.allows_plain_tcp {
+        if self.have_token(calls_have_token) && !self.allows_plain_tcp {
             places.iter().try_for_each(keeps_secret)?;
         }
-        Ok((metadata, tokens))
+        Ok(CheckedCredentials { metadata, tokens })
     }
+
+    /// Returns who may serve at a Unix socket; none for anybody.
+    pub(super) fn unix_servers(&self, calls_have_token: bool) -> Option<UnixServers> {
+        match &self.unix_servers[..] {
+            [] => self.have_token(calls_have_token).then(UnixServers::of_own_user),
+            uids => Some(UnixServers::of_users(uids)),
+        }
+    }
+
+    fn have_token(&self, calls_have_token: bool) -> bool {
+        let has_choice = !matches!(self.token, TokenChoice::None);
+        has_choice || self.metadata.contains_key(Metadata::AUTHORIZATION) || calls_have_token
+    }
+}
+
+/// What a client says about itself, ready to be sent.
+#[derive(Default)]
+pub(super) struct CheckedCredentials {
+    /// The entries of each connection.
+    pub(super) metadata: Metadata,
+    /// The tokens for each call.
+    pub(super) tokens: Option<Arc<Tokens>>,
 }
 
 /// Checks that others cannot read what goes to an address.

@@ -173,9 +173,15 @@ impl Node {
         }
     }
 
+    /// The connection as one who locks it finds it: no frame is leased any more.
+    pub(super) fn lock(&mut self) -> &mut Connection {
+        self.conn.end_lease();
+        &mut self.conn
+    }
+
     /// As the driver: moves output to the OS, as far as that takes it. True if anything happened.
     pub(super) fn transmit(&mut self, now: Time) -> bool {
-        if self.conn.is_closed() {
+        if self.lock().is_closed() {
             // The driver writes nothing more then: what is said of lost calls relies on it.
             return false;
         }
@@ -196,7 +202,7 @@ impl Node {
     /// As the driver: takes in bytes of the other side.
     pub(super) fn read(&mut self, bytes: &[u8], now: Time) {
         self.input.extend_from_slice(bytes);
-        self.conn.handle_read(now);
+        self.lock().handle_read(now);
         let mut is_new = false;
         loop {
             match self.codec.decode(&mut self.input) {
@@ -508,7 +514,7 @@ impl Pair {
     pub(super) fn fire(&mut self) {
         for node in [&mut self.client, &mut self.server] {
             if node.conn.poll_timeout().is_some_and(|at| at <= self.now) {
-                node.conn.handle_timeout(self.now);
+                node.lock().handle_timeout(self.now);
                 let next = node.conn.poll_timeout();
                 assert!(
                     node.conn.is_closed() || next.is_none_or(|next| next > self.now),
@@ -591,7 +597,7 @@ fn deliver(from: &mut Node, to: &mut Node, now: Time) {
     let ended = from.shut || from.conn.is_closed();
     if ended && !to.eof_read && !to.conn.is_closed() {
         to.eof_read = true;
-        to.conn.handle_eof(now);
+        to.lock().handle_eof(now);
         to.wake();
     }
 }

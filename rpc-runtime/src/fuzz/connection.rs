@@ -15,13 +15,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{
     dice::Dice,
     peer::{self, CONTROL, ECHO},
+    written::Written,
 };
 use crate::{
     Code, Metadata, Priority, Status,
     api::priority::Priorities,
     conn::{
-        Arrived, Barrier, CallId, Connection, End, Flush, Next, Request, Settings, Shape, Side, Ticket, Time,
-        Unsent, memory::Memory,
+        Arrived, Barrier, CallId, Connection, End, Flush, JoiningSend, Next, Request, Settings, Shape, Side,
+        Ticket, Time, Unsent, memory::Memory,
     },
     message::{decode::DecodeFailure, growth::Budget, unread_rows::Unread},
     wire::{
@@ -82,6 +83,7 @@ struct Harness {
     /// True after bytes that are not a frame: further bytes are ignored.
     is_input_ended: bool,
     output: Output,
+    written: Written,
     now: Time,
     next_id: u64,
     /// The rest of a frame whose first part was read.
@@ -155,6 +157,7 @@ impl Harness {
             input: BytesMut::new(),
             is_input_ended: false,
             output: Output::new(),
+            written: Written::new(),
             now: Time::ZERO,
             next_id: if side == Side::Acceptor { 1 } else { 2 },
             rest: Vec::new(),
@@ -166,7 +169,12 @@ impl Harness {
     }
 
     fn step(&mut self, dice: &mut Dice<'_>) {
-        match dice.u8() % 32 {
+        let step = dice.u8() % 32;
+        // Only a sender finds a lease: see `use_stream`.
+        if !matches!(step, HANDLERS_STREAMS | CALLERS_STREAMS) {
+            self.conn.end_lease();
+        }
+        match step {
             0 => {
                 let len = dice.u8().into();
                 self.read(dice.bytes(len));
@@ -189,9 +197,9 @@ impl Harness {
                 self.take_request(dice.u8() > 20);
             }
             17 | 18 => self.finish_handler(dice),
-            19 => self.use_handlers_streams(dice),
+            HANDLERS_STREAMS => self.use_handlers_streams(dice),
             20 | 21 => self.call(dice),
-            22 => self.use_callers_streams(dice),
+            CALLERS_STREAMS => self.use_callers_streams(dice),
             23 => self.poll_calls(),
             24 => {
                 if let Some(index) = dice.index(self.calls.len()) {
@@ -277,7 +285,8 @@ impl Harness {
         }
         self.conn.poll_transmit(&mut self.output, 256 << 10, self.now);
         let n = self.output.len().min(window);
-        self.output.advance(n);
+        let bytes = self.output.copy_to_bytes(n);
+        self.written.check(&bytes);
         self.conn.handle_written(n, self.now);
     }
 
@@ -351,19 +360,28 @@ impl Harness {
         let OpenHandler { arrived, started } = &self.handlers[index];
         if *started && !arrived.one_way {
             let id = arrived.id;
-            self.use_stream(id, dice);
-            if dice.u8() > 250 {
+            let is_added = self.use_stream(id, dice);
+            let (is_broken, room) = (dice.u8() > 250, dice.u16());
+            if is_added {
+                return;
+            }
+            if is_broken {
                 self.conn
                     .break_stream(id, Status::new(Code::Internal, "broken"), self.now);
             }
             let _ = poll(|cx| self.conn.poll_unwanted(id, cx));
-            let _ = poll(|cx| self.conn.poll_room(id, dice.u16().into(), cx));
+            let _ = poll(|cx| self.conn.poll_room(id, room.into(), cx));
         }
     }
 
-    fn use_stream(&mut self, id: CallId, dice: &mut Dice<'_>) {
+    /// Returns true if it has added messages to a frame of the output, which may be leased from now on.
+    fn use_stream(&mut self, id: CallId, dice: &mut Dice<'_>) -> bool {
         let now = self.now;
-        match dice.u8() % 8 {
+        let way = dice.u8() % 8;
+        if !matches!(way, 3..=5) {
+            self.conn.end_lease();
+        }
+        match way {
             0..=2 => {
                 let mut ahead = VecDeque::new();
                 let is_ahead = dice.bool().then_some(&mut ahead);
@@ -375,12 +393,17 @@ impl Harness {
             }
             3..=5 => {
                 let message = vec![2_u8; dice.u16().into()];
-                // As senders do; the long way may find the same frame.
-                let is_added = message.len() % 3 > 0 && self.conn.add_data(id, &message);
-                let sent = match is_added {
-                    true => Poll::Ready(Ok(())),
-                    false => poll(|cx| self.conn.poll_data(id, &message, now, cx)),
-                };
+                // As senders do, perhaps of several messages; the long way may find the same frame.
+                let mut messages = 1 + message.len() % 5;
+                let is_quick = message.len() % 3 > 0;
+                while messages > 0 && is_quick && self.conn.add_on_lease(id, &message) {
+                    messages -= 1;
+                }
+                if messages == 0 {
+                    return true;
+                }
+                self.conn.end_lease();
+                let sent = poll(|cx| self.conn.poll_data(id, &message, now, cx));
                 if let Poll::Ready(Err(Unsent::Over(Some(_)))) = sent {
                     // Its caller has the failure now.
                     for call in self.calls.iter_mut().filter(|call| call.id == Some(id)) {
@@ -393,6 +416,7 @@ impl Harness {
             }
             _ => self.conn.finish_data(id, now),
         }
+        false
     }
 
     /// Reads a message of a stream, or a row of them, as a reader does.
@@ -439,6 +463,9 @@ impl Harness {
             id: None,
             over: false,
         };
+        if call.one_way && !call.control && call.deadline.is_none() {
+            call.over = self.conn.join_send(&JOINING, &call.message);
+        }
         self.poll_call(&mut call);
         self.calls.push(call);
     }
@@ -534,6 +561,7 @@ impl Harness {
 
     /// Ends everything, and checks that nothing is left.
     fn end(mut self) {
+        self.conn.end_lease();
         self.conn.handle_lost("the end", None, self.now);
         self.wake();
         self.poll_waiting();
@@ -562,6 +590,16 @@ impl Harness {
         assert_eq!(self.conn.leftovers(), Vec::<&str>::new());
     }
 }
+
+/// A one-way request as its caller first tries to send it.
+const JOINING: JoiningSend = JoiningSend {
+    procedure: ECHO,
+    timeout: None,
+    priority: Priority::Normal,
+};
+/// The steps that use a stream of a handler, and of a caller.
+const HANDLERS_STREAMS: u8 = 19;
+const CALLERS_STREAMS: u8 = 22;
 
 /// Maximum length of the replies to refused requests, in bytes; the budget for faults of the peer limits them.
 const ERRORS: u64 = 4 << 20;

@@ -231,9 +231,11 @@ pub fn agree(data: &[u8]) {
 /// Reads bytes as a row: its messages and their lengths are all of it, or it is refused.
 fn read_row(bytes: &Bytes) {
     let (mut row, mut len, mut most) = (Row::new(bytes.clone()), 0, 0);
+    let (mut count, counted) = (0, row.count());
     let last = loop {
         match row.read(<[u8]>::len) {
             Ok(Some(message)) => {
+                count += 1;
                 len += packed_len(message);
                 most = most.max(message);
             }
@@ -245,6 +247,11 @@ fn read_row(bytes: &Bytes) {
         Ok(longest) => assert!(last == Ok(None) && longest == most && len <= bytes.len()),
         Err(bad) => assert!(last == Err(bad) || bytes.is_empty()),
     }
+    assert_eq!(
+        counted,
+        longest(bytes).map(|_| count),
+        "how many messages the row has"
+    );
 }
 
 /// Decompresses and parses a payload.

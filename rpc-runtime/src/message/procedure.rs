@@ -129,6 +129,18 @@ impl Procedure {
         self.path
     }
 
+    /// Returns the part of the path before the slash: `package.Service`.
+    pub fn service(&self) -> &'static str {
+        self.path
+            .split_once('/')
+            .map_or(self.path, |(service, _)| service)
+    }
+
+    /// Returns whether `path` is that of the procedure, or of its service.
+    pub(crate) fn is_at(&self, path: &str) -> bool {
+        path == self.path || path == self.service()
+    }
+
     /// The id on the wire: the first 8 bytes, little-endian, of the path's SHA-256.
     pub const fn id(&self) -> u64 {
         self.id

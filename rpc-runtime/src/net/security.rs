@@ -6,14 +6,16 @@ use tokio::net::TcpStream;
 
 #[cfg(feature = "_tls")]
 use super::StreamKind;
-use super::{Peer, Stream};
+use super::{Peer, Stream, uid::own_uid, unix_servers::UnixServers};
 use crate::Code;
 #[cfg(feature = "_tls")]
 use crate::tls::{self, ClientTls, ServerTls, TlsError, TlsFault};
 
-/// How a client secures its connections to `tls://` addresses.
+/// How a client makes sure that its server is the right one: at `tls://` addresses by its certificate, at `unix:` addresses by its user.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientSecurity {
+    /// Who may listen at `unix:` addresses. `None` for anybody.
+    unix: Option<UnixServers>,
     /// `None` for the CAs of this machine.
     #[cfg(feature = "_tls")]
     tls: Option<ClientTls>,
@@ -70,6 +72,26 @@ impl TlsFailure {
 }
 
 impl ClientSecurity {
+    /// Connects to Unix sockets of these servers only.
+    pub(crate) fn with_unix_servers(self, servers: UnixServers) -> Self {
+        Self {
+            unix: Some(servers),
+            ..self
+        }
+    }
+
+    /// Checks who listens at a Unix socket; `uid` is none if the OS does not say.
+    ///
+    /// # Errors
+    ///
+    /// A [`WrongUnixServer`] within.
+    pub(super) fn check_unix(&self, uid: Option<u32>) -> io::Result<()> {
+        match &self.unix {
+            None => Ok(()),
+            Some(servers) => servers.check(uid, own_uid()),
+        }
+    }
+
     /// True if it makes sure that a TLS server is the one that it names.
     pub(crate) fn is_verified(&self) -> bool {
         #[cfg(feature = "_tls")]
@@ -81,10 +103,10 @@ impl ClientSecurity {
 
 #[cfg(feature = "_tls")]
 impl ClientSecurity {
-    pub(crate) fn new(tls: ClientTls) -> Self {
+    pub(crate) fn with_tls(self, tls: ClientTls) -> Self {
         Self {
             tls: Some(tls),
-            alpn: None,
+            ..self
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     state::{ServerOptions, ServerState},
 };
 use crate::{
-    Code, DrainReport, Error, Limits, Service, TerminatePolicy,
+    Code, DrainReport, Error, Limits, Procedure, Service, TerminatePolicy,
     auth::{Guard, Policy, Rule, TERMINATE},
     driver::runtime,
     layer::Middleware,
@@ -146,7 +146,8 @@ impl ServerBuilder {
     /// Sets the rule of a service, `kv.v1.Kv`, of one procedure, `kv.v1.Kv/rpc_fetch`, or of
     /// [`TERMINATE`], in place of what the .proto says. That of a procedure goes before that of its service.
     ///
-    /// The roles are those that may call: see [`Rule`].
+    /// The roles are those that may call: see [`Rule`]. The rule of a service is for its procedures with other paths, too, such as those of an
+    /// older version, unless those have a rule of their own.
     pub fn allow<R: Into<Arc<str>>>(
         mut self,
         path: impl Into<String>,
@@ -326,6 +327,7 @@ impl ServerBuilder {
     /// - FAILED_PRECONDITION without a service or an address, for a `tls://` address without a certificate, in a runtime without timers or, for sockets, without IO (build it
     ///   with `enable_all()`), or if two services or procedures have one name or id.
     /// - FAILED_PRECONDITION if a procedure has a rule and there is no policy, or if there are both a policy and a terminate policy.
+    /// - FAILED_PRECONDITION if a service [refuses](Service::served_with) to be served with the others.
     /// - NOT_FOUND if [`ServerBuilder::layer_for`] or [`ServerBuilder::allow`] names a service or procedure that the server does not have.
     /// - INVALID_ARGUMENT for a text that is no address.
     /// - UNAVAILABLE for an address that is in use, with what to do, or if a worker cannot be started.
@@ -513,7 +515,7 @@ fn layered(
 ) -> Result<Vec<Arc<dyn Service>>, Error> {
     let wraps = |layer: &ServiceLayer, service: &dyn Service| {
         let mut procedures = service.procedures().iter();
-        procedures.any(|procedure| layer.wraps(service.name(), procedure.path()))
+        procedures.any(|procedure| layer.wraps(service.name(), procedure))
     };
     for path in layers.iter().filter_map(ServiceLayer::path) {
         check_path("layer_for", path, &services)?;
@@ -532,7 +534,7 @@ fn layered(
 fn check_path(setter: &str, path: &str, services: &[Arc<dyn Service>]) -> Result<(), Error> {
     let is_there = services.iter().any(|service| {
         let mut procedures = service.procedures().iter();
-        service.name() == path || procedures.any(|procedure| procedure.path() == path)
+        service.name() == path || procedures.any(|procedure| procedure.is_at(path))
     });
     if is_there {
         return Ok(());
@@ -544,7 +546,8 @@ fn check_path(setter: &str, path: &str, services: &[Arc<dyn Service>]) -> Result
     Err(Error::local(Code::NotFound, text))
 }
 
-/// The rules that the program sets, by path.
+/// The rules that the program sets, by the path of each procedure. That of a procedure itself counts before that of its service, and that of
+/// an older service, which some of its procedures belong to, in between.
 ///
 /// # Errors
 ///
@@ -553,7 +556,8 @@ fn checked_rules(
     rules: Vec<(String, Vec<Arc<str>>)>,
     services: &[Arc<dyn Service>],
 ) -> Result<HashMap<String, Rule>, Error> {
-    let mut checked = HashMap::new();
+    let (mut of_services, mut of_older_services, mut of_procedures) =
+        (HashMap::new(), HashMap::new(), HashMap::new());
     for (path, roles) in rules {
         if path != TERMINATE {
             check_path("allow", &path, services)?;
@@ -565,9 +569,24 @@ fn checked_rules(
             );
             return Err(Error::local(Code::InvalidArgument, text));
         }
-        checked.insert(path, Rule::set(roles));
+        let rule = Rule::set(roles);
+        let with_rule = |procedure: &Procedure| (procedure.path().to_owned(), rule.clone());
+        // The paths of a service need not begin with its name.
+        if let Some(service) = services.iter().find(|service| service.name() == path) {
+            of_services.extend(service.procedures().iter().map(with_rule));
+            continue;
+        }
+        let procedures = services.iter().flat_map(|service| service.procedures());
+        of_older_services.extend(
+            procedures
+                .filter(|procedure| procedure.service() == path)
+                .map(with_rule),
+        );
+        of_procedures.insert(path, rule);
     }
-    Ok(checked)
+    of_services.extend(of_older_services);
+    of_services.extend(of_procedures);
+    Ok(of_services)
 }
 
 const MAX_HANDSHAKES: usize = 256;

@@ -1,5 +1,7 @@
 //! Drain: what happens to connections and open calls from the first terminate to the report, within a bound.
 
+mod before;
+
 use std::{
     future::{Future, poll_fn},
     pin::pin,
@@ -9,6 +11,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use self::before::Before;
 use super::{
     state::ServerState,
     terminate::{Asker, Decision, TerminateKind},
@@ -34,35 +37,46 @@ pub(crate) fn abort(server: &Arc<ServerState>, asker: &Asker<'_>) {
 }
 
 fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind) {
-    let is_first = server.lifecycle().begin_drain();
+    let is_first = server.lifecycle().ask_for_drain();
     let decision = match is_first {
         true => Decision::First,
         false => Decision::Repeated,
     };
     server.audit(asker, kind, decision);
     if is_first {
-        server.lifecycle().announce_drain();
-        server.runtime().spawn(coordinate(Arc::clone(server)));
+        let before = Before::begin(server.router().services());
+        if before.is_empty() {
+            server.lifecycle().set_phase(DrainPhase::Draining);
+        }
+        server.runtime().spawn(coordinate(Arc::clone(server), before));
     }
 }
 
-/// Drains a server: closes its listeners, tells its peers, waits for its calls, drops what is left, and closes.
+/// Drains a server: waits for what its services do before, closes its listeners, tells its peers, waits for its calls, drops what is left,
+/// and closes.
 ///
 /// Open calls get the drain timeout to end by themselves. Then they are dropped at their next await, within [`GRACE`].
 /// Each wait has a limit: the drain ends at most [`GRACE`] and [`CLOSE`] after the drain timeout, whatever is stuck. The last
 /// replies have until then to be written, even if the handlers ended long before.
-fn coordinate(server: Arc<ServerState>) -> impl Future<Output = ()> + Send {
+fn coordinate(server: Arc<ServerState>, before: Before) -> impl Future<Output = ()> + Send {
     // Made here and not inside of the future: a runtime that is gone drops that before it has begun.
     let closing = CloseOnDrop {
         server,
         report: DrainReport::default(),
     };
-    run(closing)
+    run(closing, before)
 }
 
-async fn run(mut closing: CloseOnDrop) {
+async fn run(mut closing: CloseOnDrop, before: Before) {
     let server = Arc::clone(&closing.server);
     let begun = Instant::now();
+    if !before.is_empty() {
+        let over = until(sleep(server.drain_timeout()), server.lifecycle().aborted());
+        if until(over, before.ended()).await.is_none() {
+            tracing::debug!("drain: a service is late with what it does before");
+        }
+        server.lifecycle().set_phase(DrainPhase::Draining);
+    }
     close_listeners(&server).await;
     let sessions = server.connections().seal();
     tracing::info!(

@@ -63,6 +63,8 @@ impl ServerHandle {
 
     /// Begins the drain: no more connections and calls, and the drain timeout for open calls.
     ///
+    /// Services may [do something before](crate::server::Service::before_drain); then it begins when they have.
+    ///
     /// Does nothing if the drain has begun.
     pub fn drain(&self) {
         drain::begin(&self.0, &Asker::Handle);

@@ -28,8 +28,8 @@ pub(crate) static CONTROL_PROCEDURES: [Procedure; 3] = [control::TERMINATE, cont
 pub(crate) struct Router {
     routes: Vec<Route>,
     by_id: HashMap<u64, usize, BuildHasherDefault<ProcedureIdHasher>>,
-    /// The names of the services in the order in which they were added, for texts.
-    names: Vec<&'static str>,
+    /// In the order in which they were added.
+    services: Vec<Arc<dyn Service>>,
     priorities: Priorities,
     /// The routes of a bridge; none for a server.
     later: Option<Box<LaterRoutes>>,
@@ -41,7 +41,7 @@ impl Router {
     /// # Errors
     ///
     /// FAILED_PRECONDITION, with the names, if there is no service, one is there twice or is named as the built-in one,
-    /// two procedures have one id, or a procedure has a rule and its service no policy.
+    /// two procedures have one id, a procedure has a rule and its service no policy, or a service refuses to be served with the others.
     pub(crate) fn new(services: Vec<Arc<dyn Service>>, terminate: TerminateProcedure) -> Result<Self, Error> {
         if services.is_empty() {
             return Err(refused(
@@ -51,7 +51,7 @@ impl Router {
         let mut router = Self {
             routes: Vec::new(),
             by_id: HashMap::default(),
-            names: Vec::new(),
+            services: Vec::new(),
             priorities: priorities(&services),
             later: None,
         };
@@ -59,6 +59,12 @@ impl Router {
             router.add(service)?;
         }
         router.add_control(terminate)?;
+        let all: Vec<&dyn Service> = router.services.iter().map(|service| &**service).collect();
+        for service in &all {
+            service
+                .served_with(&all)
+                .map_err(|status| refused(format!("service {}: {}", service.name(), status.message())))?;
+        }
         Ok(router)
     }
 
@@ -71,7 +77,7 @@ impl Router {
         let mut router = Self {
             routes: Vec::new(),
             by_id: HashMap::default(),
-            names: Vec::new(),
+            services: Vec::new(),
             priorities: Priorities::default(),
             later: Some(Box::new(later)),
         };
@@ -86,14 +92,14 @@ impl Router {
                 "service {name} is built in: give yours another package or name"
             )));
         }
-        if self.names.contains(&name) {
+        if self.services.iter().any(|other| other.name() == name) {
             return Err(refused(format!("service {name} is added twice: add it once")));
         }
         check_policy(&*service)?;
-        self.names.push(name);
         for (index, procedure) in service.procedures().iter().enumerate() {
             self.add_route(Route::new(Some(Arc::clone(&service)), index, procedure))?;
         }
+        self.services.push(service);
         Ok(())
     }
 
@@ -133,6 +139,11 @@ impl Router {
     /// The priorities of replies.
     pub(crate) fn priorities(&self) -> &Priorities {
         &self.priorities
+    }
+
+    /// The services, without the built-in control service.
+    pub(crate) fn services(&self) -> &[Arc<dyn Service>] {
+        &self.services
     }
 
     /// Returns the index of the route of procedure `id`.
@@ -178,9 +189,9 @@ impl Router {
             );
             return Status::new(Code::Unimplemented, text);
         }
-        let shown = self.names.len().min(NAMES_SHOWN);
-        let mut names = self.names[..shown].join(", ");
-        if shown < self.names.len() {
+        let shown = self.services.iter().take(NAMES_SHOWN);
+        let mut names = shown.map(|service| service.name()).collect::<Vec<_>>().join(", ");
+        if self.services.len() > NAMES_SHOWN {
             names.push_str(", ...");
         }
         Status::new(
@@ -194,7 +205,8 @@ impl Router {
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.names).finish()
+        let names = self.services.iter().map(|service| service.name());
+        f.debug_list().entries(names).finish()
     }
 }
 

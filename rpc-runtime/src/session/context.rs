@@ -24,7 +24,7 @@ use crate::{
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
     conn::{CallId, Unwanted},
     driver::Clock,
-    session::{Denial, Session},
+    session::{CallerHash, Denial, Denied, Session},
     wire::frame::control::{Progress, Reason},
 };
 
@@ -300,9 +300,20 @@ impl Context {
         self.session.drain(Reason::Excess, why);
     }
 
-    /// Notes that a policy has denied this call; `is_answer` is false if it gave no answer.
-    pub(crate) fn note_denial(&self, is_answer: bool) -> Denial {
-        self.session.note_denial(is_answer)
+    /// Notes that this call was denied.
+    pub(crate) fn note_denial(&self, denied: Denied) -> Denial {
+        self.session.note_denial(denied)
+    }
+
+    /// Notes that this call was allowed; `caller` finds out whose it is.
+    pub(crate) fn note_allowed(&self, caller: impl FnOnce() -> CallerHash) {
+        self.session.allowed.note(caller);
+    }
+
+    /// Returns for how long calls of a caller are refused on this connection, because too many of them were denied; `caller` finds out whose
+    /// this one is.
+    pub(crate) fn refused_for(&self, caller: impl FnOnce() -> CallerHash) -> Option<Duration> {
+        self.session.refused_for(caller)
     }
 
     /// Waits until the one-way calls that came before this one on its connection have ended. Returns how all of them ended.

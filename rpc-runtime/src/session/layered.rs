@@ -1,13 +1,18 @@
 //! Layered: a service with middleware around its handlers.
 
-use std::{fmt, future::poll_fn, pin::pin, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use super::{
     Handler, Incoming, ServerCall, Service,
     context::{HandlerScope, Serving},
 };
 use crate::{
-    Procedure, Status,
+    Procedure, Result, Status,
     layer::{AnswerFuture, Chain, DynMiddleware, Last, Middleware, Next},
 };
 
@@ -80,9 +85,9 @@ impl ServiceLayer {
     }
 
     /// True if it wraps calls of this procedure of this service.
-    pub(crate) fn wraps(&self, service: &str, procedure: &str) -> bool {
+    pub(crate) fn wraps(&self, service: &str, procedure: &Procedure) -> bool {
         self.path()
-            .is_none_or(|path| path == service || path == procedure)
+            .is_none_or(|path| path == service || procedure.is_at(path))
     }
 }
 
@@ -107,7 +112,7 @@ impl Layered {
         let chain = |procedure: &Procedure| {
             let of_procedure = layers
                 .iter()
-                .filter(|layer| layer.wraps(service.name(), procedure.path()));
+                .filter(|layer| layer.wraps(service.name(), procedure));
             let of_procedure: Vec<_> = of_procedure.map(|layer| Arc::clone(&layer.middleware)).collect();
             (!of_procedure.is_empty()).then(|| {
                 Arc::new(Chain {
@@ -132,6 +137,18 @@ impl Service for Layered {
 
     fn procedures(&self) -> &'static [Procedure] {
         self.service.procedures()
+    }
+
+    fn descriptors(&self) -> &'static [u8] {
+        self.service.descriptors()
+    }
+
+    fn served_with(&self, services: &[&dyn Service]) -> Result<()> {
+        self.service.served_with(services)
+    }
+
+    fn before_drain(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        self.service.before_drain()
     }
 
     fn has_policy(&self) -> bool {

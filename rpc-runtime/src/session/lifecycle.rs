@@ -20,6 +20,8 @@ pub(crate) struct Lifecycle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DrainPhase {
     Serving,
+    /// A drain is asked for. Services do what comes before it; everything else goes on.
+    Asked,
     /// Listeners are being closed: no new connections.
     Draining,
     /// All peers have been told: no new calls, and the open ones may finish.
@@ -28,6 +30,13 @@ pub(crate) enum DrainPhase {
     Drained(DrainReport),
     /// Nothing of the server is left.
     Closed(DrainReport),
+}
+
+impl DrainPhase {
+    /// Returns whether the drain has begun.
+    fn is_draining(&self) -> bool {
+        !matches!(self, Self::Serving | Self::Asked)
+    }
 }
 
 impl Default for Lifecycle {
@@ -41,19 +50,14 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Goes from serving to draining; false if the drain had begun. Waiters learn of it by [`Lifecycle::announce_drain`].
-    pub(crate) fn begin_drain(&self) -> bool {
+    /// Goes from serving to asked; false if a drain had been asked for before.
+    pub(crate) fn ask_for_drain(&self) -> bool {
         let mut phase = self.phase();
-        let begins = *phase == DrainPhase::Serving;
-        if begins {
-            *phase = DrainPhase::Draining;
+        let is_first = *phase == DrainPhase::Serving;
+        if is_first {
+            *phase = DrainPhase::Asked;
         }
-        begins
-    }
-
-    /// Wakes the waiters of [`Lifecycle::draining`].
-    pub(crate) fn announce_drain(&self) {
-        self.changes.tell();
+        is_first
     }
 
     /// Gives open calls no more time.
@@ -75,18 +79,17 @@ impl Lifecycle {
 
     /// Returns whether the drain has begun.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.phase() != DrainPhase::Serving
+        self.phase().is_draining()
     }
 
     /// Waits until the drain has begun.
     pub(crate) async fn draining(&self) {
-        self.wait(|phase| (*phase != DrainPhase::Serving).then_some(()))
-            .await;
+        self.wait(|phase| phase.is_draining().then_some(())).await;
     }
 
     /// Waits until all peers have been told of the drain.
     pub(crate) async fn announced(&self) {
-        self.wait(|phase| (!matches!(phase, DrainPhase::Serving | DrainPhase::Draining)).then_some(()))
+        self.wait(|phase| (phase.is_draining() && *phase != DrainPhase::Draining).then_some(()))
             .await;
     }
 
@@ -94,7 +97,7 @@ impl Lifecycle {
     pub(crate) async fn drained(&self) -> DrainReport {
         self.wait(|phase| match phase {
             DrainPhase::Drained(report) | DrainPhase::Closed(report) => Some(report.clone()),
-            DrainPhase::Serving | DrainPhase::Draining | DrainPhase::Announced => None,
+            DrainPhase::Serving | DrainPhase::Asked | DrainPhase::Draining | DrainPhase::Announced => None,
         })
         .await
     }

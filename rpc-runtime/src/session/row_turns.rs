@@ -42,7 +42,7 @@ pub(crate) enum LastOutcome {
     Handled,
     /// It failed, and the connection knows.
     Told,
-    /// It is pending.
+    /// It is pending, and the connection has a record of it.
     Pending,
 }
 

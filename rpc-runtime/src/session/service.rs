@@ -1,9 +1,9 @@
 //! Service: what a generated server implements.
 
-use std::sync::Arc;
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use super::{Incoming, handler::Handler};
-use crate::{Procedure, api::priority::Priorities};
+use crate::{Procedure, Result, api::priority::Priorities};
 
 /// What a generated server implements: a list of procedures, and how to run one of them.
 ///
@@ -45,7 +45,18 @@ pub trait Service: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Returns all procedures; [`Service::call`] names one by its index here.
+    ///
+    /// Some may have paths of another service: of an older version that this one stands in for. Rules and middleware for the name of
+    /// this service are for them, too.
     fn procedures(&self) -> &'static [Procedure];
+
+    /// Returns the .proto file of the service and all that it imports: an encoded `google.protobuf.FileDescriptorSet`.
+    ///
+    /// Reflection shows it to callers. Generated servers have it, unless the build script says
+    /// `Config::without_descriptors`. Default: empty.
+    fn descriptors(&self) -> &'static [u8] {
+        &[]
+    }
 
     /// Returns whether a [`call`](Service::call) may stand for several one-way calls that came together.
     ///
@@ -61,6 +72,27 @@ pub trait Service: Send + Sync + 'static {
     /// policy. Default: false.
     fn has_policy(&self) -> bool {
         false
+    }
+
+    /// Learns all services of its server, this one included, before the first call.
+    ///
+    /// It may be called again with the same services. Default: does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The service cannot be served beside them: the server does not start, and says why.
+    fn served_with(&self, services: &[&dyn Service]) -> Result<()> {
+        let _ = services;
+        Ok(())
+    }
+
+    /// Begins what has to be done before the server drains, and returns the rest of it; none if there is nothing to do.
+    ///
+    /// It is called once, when a drain is asked for and before anything else: the listeners still accept, and calls still start. The
+    /// drain goes on when the future has ended, when the drain timeout is over, or when the server is aborted. The time counts as part of the
+    /// drain timeout. Default: none.
+    fn before_drain(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        None
     }
 
     /// Makes the handler of `call`, a call of the procedure at `index`.

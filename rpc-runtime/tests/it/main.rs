@@ -4,6 +4,7 @@
 //! process, send a signal, or use an address or a file of another one: every `mem:` name occurs in one test. Tests that need a
 //! process of their own are the other files of this folder; each says why.
 
+mod another_user;
 mod auth;
 mod callbacks;
 mod client;

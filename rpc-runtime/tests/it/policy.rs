@@ -2,6 +2,7 @@
 
 mod audit;
 mod decisions;
+mod shared_connections;
 mod start;
 mod terminate;
 

@@ -3,6 +3,9 @@
 //! One word, the canary, stands in everything that is secret: payloads, values of metadata, details, proofs, keys. It must come
 //! back to those whom it is meant for, and appear nowhere else.
 
+mod frames;
+mod hello;
+
 use std::{
     error::Error as StdError,
     fmt::Debug,
@@ -345,6 +348,20 @@ async fn no_secret_of_a_call_is_logged_or_shown() {
     );
     shown.check(&logged);
 }
+
+/// Returns the payload of a HELLO with an entry.
+fn hello_with(key: &str, value: &str) -> Vec<u8> {
+    let entry = wire::Entry {
+        key: key.to_owned(),
+        value: value.into(),
+    };
+    let mut payload = wire::hello().payload;
+    prost::encoding::message::encode(METADATA, &entry, &mut payload);
+    payload
+}
+
+/// The number of the field of a HELLO that has its entries.
+const METADATA: u32 = 14;
 
 #[test]
 fn the_canary_is_found_in_every_form() {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod batches;
+mod before_drain;
 mod blocking;
 mod budgets;
 mod callbacks;

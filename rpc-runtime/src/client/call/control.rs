@@ -150,7 +150,7 @@ fn hard_stop(error: &Error) -> Error {
 }
 
 /// How long a server may take to begin its drain.
-pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(30);
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// How long the report may take after the end of the drain.
 const GRACE: Duration = Duration::from_secs(5);
 

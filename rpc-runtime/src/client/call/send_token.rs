@@ -43,6 +43,6 @@ impl Middleware<ClientCall> for SendToken {
 }
 
 /// True if a server refused the token before it ran anything.
-fn is_refusal(error: &Error) -> bool {
+pub(super) fn is_refusal(error: &Error) -> bool {
     error.code() == Code::Unauthenticated && error.executed() == Executed::No && error.status().is_some()
 }

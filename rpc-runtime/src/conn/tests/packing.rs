@@ -6,7 +6,7 @@ use super::{
     streams::{Stream, shaped},
     *,
 };
-use crate::wire::frame::row::Row;
+use crate::wire::frame::{Encoded, row::Row};
 
 /// The messages of a DATA frame.
 fn messages(frame: &Frame) -> Vec<Vec<u8>> {
@@ -340,6 +340,30 @@ fn a_peer_that_takes_only_short_messages_gives_no_lease() {
     pair.client.must_put(id, b"one", pair.now);
     assert!(add_on_lease(&mut pair.client, id, b"two"));
     assert!(!add_on_lease(&mut pair.client, id, &[1; 998]));
+}
+
+#[test]
+fn no_frame_is_leased_beside_the_rest_of_a_long_message() {
+    let mut pair = Pair::new();
+    let [long, short] = [0, 1].map(|_| pair.open(Shape::ReplyStream).id);
+    pair.server.open_window = 0;
+    pair.server.must_put(long, &[1; 500_000], pair.now);
+    assert!(!pair.server.conn.outbox.remainders().is_empty());
+    pair.server.must_put(short, b"one", pair.now);
+    // Each short message is to be noted, so that the long one is paced.
+    assert!(add_on_lease(&mut pair.server, short, b"two"));
+    assert!(!pair.server.conn.outbox.is_leased());
+}
+
+#[test]
+fn a_compressed_message_is_not_added_on_a_lease() {
+    let mut pair = Pair::new();
+    let Stream { id, .. } = pair.open(Shape::ReplyStream);
+    pair.server.must_put(id, b"one", pair.now);
+    assert!(add_on_lease(&mut pair.server, id, b"two"));
+    let compressed = Encoded::new(Bytes::from_static(b"packed"), 1, 100);
+    assert!(pair.server.conn.outbox.is_leased());
+    assert!(!pair.server.conn.add_on_lease(id, &compressed));
 }
 
 fn add_on_lease(node: &mut Node, id: CallId, message: &[u8]) -> bool {

@@ -1,6 +1,7 @@
 //! Random schedules of calls, one-way calls, streams, barriers and flushes in both directions, with small windows. Each side
 //! takes its requests one by one or in batches, and may give the rest of a batch back. One-way calls that are made at once share
-//! frames.
+//! frames, and so do messages of a stream: it holds a lease of the frame until something else is done to the connection, which may be
+//! its drain or its loss.
 //!
 //! When all tasks go on, something moves. Each message arrives once and in order, or its stream ends with an error. Each call
 //! ends once, and what its error says of its execution is true. One-way calls arrive in order and with their own messages, and
@@ -28,6 +29,11 @@ enum Step {
     Burst {
         client: bool,
         lens: Vec<usize>,
+    },
+    /// Lets one stream send its messages, one right behind the other.
+    Stream {
+        client: bool,
+        index: u16,
     },
     /// Drops a call with all its parts.
     Drop(u16),
@@ -216,12 +222,17 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
+fn stream() -> impl Strategy<Value = Step> {
+    (any::<bool>(), any::<u16>()).prop_map(|(client, index)| Step::Stream { client, index })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let window = prop_oneof![3 => Just(usize::MAX), 2 => 0..3000usize, 1 => 0..100_000usize];
     let side = any::<bool>;
     prop_oneof![
         12 => start().prop_map(Step::Start),
         2 => (side(), lens()).prop_map(|(client, lens)| Step::Burst { client, lens }),
+        8 => stream(),
         2 => any::<u16>().prop_map(Step::Drop),
         30 => any::<u16>().prop_map(Step::Run),
         12 => Just(Step::RunAll),
@@ -243,14 +254,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn disturbance() -> impl Strategy<Value = Step> {
+/// A disturbance. Streams may send right before it, and then hold leases.
+fn disturbance() -> impl Strategy<Value = Vec<Step>> {
     let how = prop_oneof![
         2 => Just(Disturbance::Close),
         3 => (0..3000u64).prop_map(Disturbance::Drain),
         1 => Just(Disturbance::Abort),
         2 => Just(Disturbance::Lose),
     ];
-    (any::<bool>(), how).prop_map(|(client, how)| Step::Disturb { client, how })
+    let disturb = (any::<bool>(), how).prop_map(|(client, how)| Step::Disturb { client, how });
+    (prop::collection::vec(stream(), 0..3), disturb).prop_map(|(mut steps, disturb)| {
+        steps.push(disturb);
+        steps
+    })
 }
 
 fn config(cases: u32) -> ProptestConfig {
@@ -264,19 +280,26 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-#[test]
-fn one_way_requests_of_a_burst_share_a_frame() {
+/// All bytes of a side reach the other one.
+fn pass(client: bool) -> [Step; 2] {
+    let window = usize::MAX;
+    [
+        Step::Transmit { client, window },
+        Step::Deliver { client, len: window },
+    ]
+}
+
+/// Two connections after their HELLOs: nothing is packed before.
+fn agreed() -> World {
     let mut world = World::new([narrow(), narrow()]);
-    let pass = |client| {
-        let window = usize::MAX;
-        [
-            Step::Transmit { client, window },
-            Step::Deliver { client, len: window },
-        ]
-    };
-    // Nothing is packed before the HELLO of the peer.
     world.run_all(&pass(true));
     world.run_all(&pass(false));
+    world
+}
+
+#[test]
+fn one_way_requests_of_a_burst_share_a_frame() {
+    let mut world = agreed();
     world.run_all(&[Step::Burst {
         client: true,
         lens: vec![1, 0, 3],
@@ -293,6 +316,66 @@ fn one_way_requests_of_a_burst_share_a_frame() {
     world.settle();
     world.check_all_ended();
     world.check_accounts();
+}
+
+/// Two connections, each with a stream that holds a lease and has added messages that are not charged.
+fn leased() -> World {
+    // No message goes the long way, but for the first.
+    let lens = vec![2, 3, 5, 6, 8];
+    let mut world = agreed();
+    let call = Start {
+        client: true,
+        way: Way::Call(Shape::Both),
+        lens: lens.clone(),
+        ending: Ending::FinishLate,
+        timeout_ms: None,
+        idle_ms: None,
+    };
+    world.run_all(&[Step::Start(call), Step::Run(0)]);
+    world.run_all(&pass(true));
+    let plan = Plan {
+        reads: usize::MAX,
+        lens,
+        echo: true,
+        end: Finish::Reply(0),
+    };
+    world.run(&Step::Accept {
+        client: false,
+        start: true,
+        plan,
+    });
+    for client in [true, false] {
+        world.run(&Step::Stream { client, index: 0 });
+    }
+    world
+}
+
+#[test]
+fn no_message_on_a_lease_is_lost_when_its_connection_drains_nor_invented_when_that_is_lost() {
+    for client in [true, false] {
+        for how in [
+            Disturbance::Close,
+            Disturbance::Drain(3000),
+            Disturbance::Abort,
+            Disturbance::Lose,
+        ] {
+            let mut world = leased();
+            assert_eq!(world.leases(), [true; 2], "both streams have leases");
+            world.run(&Step::Disturb { client, how });
+            // The lease of the other side is open while the news comes.
+            assert_eq!(world.leases(), [!client, client]);
+            world.run_all(&pass(client));
+            world.settle_with_time();
+            world.check_all_ended();
+            world.check_gone();
+            let is_ok = matches!(world.callers[0].outcome, Some(Ok(_)));
+            assert_eq!(
+                is_ok,
+                matches!(how, Disturbance::Close | Disturbance::Drain(_)),
+                "{how:?}"
+            );
+        }
+    }
 }
 
 proptest! {
@@ -337,7 +420,7 @@ proptest! {
             ..narrow()
         }));
         world.run_all(&before);
-        world.run_all(&disturbances);
+        world.run_all(&disturbances.concat());
         world.run_all(&after);
         world.settle_with_time();
         world.check_all_ended();

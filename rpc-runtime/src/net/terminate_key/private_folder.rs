@@ -99,12 +99,6 @@ pub(super) mod tests {
 
     impl Scratch {
         pub(in super::super) fn new(name: &str) -> Self {
-            // Our own user is first looked up in a runtime, as in a server.
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .build()
-                .unwrap();
-            runtime.block_on(async { own_uid() }).unwrap();
             let path = env::temp_dir().join(format!("rpc-{}-key-{name}", std::process::id()));
             fs::create_dir(&path).unwrap();
             Self(path)

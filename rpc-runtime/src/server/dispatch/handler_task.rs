@@ -10,11 +10,11 @@ use std::{
 use tokio::time::Instant;
 
 use super::{super::state::ServerState, Dispatched};
-use crate::{conn::CallId, driver::Clock, session::Handler};
+use crate::{base::panic::Panic, conn::CallId, driver::Clock, session::Handler};
 
 /// A handler with a task of its own. It runs until its end, or until its reply is no longer wanted.
 ///
-/// The fields are dropped in this order: the place is free when the handler is gone, even if its drop panics.
+/// The place is free when the handler is gone, even if its drop panics.
 pub(crate) struct HandlerTask {
     /// None once it has ended or was dropped.
     handler: Option<Handler>,
@@ -67,11 +67,16 @@ impl HandlerTask {
     }
 
     fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.poll_unwanted(cx).is_ready() || self.poll_handler(cx).is_ready() {
-            self.handler = None;
-            return Poll::Ready(());
+        let is_over = self.poll_unwanted(cx).is_ready() || {
+            // The call's own guard answers after a panic, as for a first poll.
+            let poll = Panic::catch(|| self.poll_handler(cx));
+            poll.unwrap_or(Poll::Ready(())).is_ready()
+        };
+        if !is_over {
+            return Poll::Pending;
         }
-        Poll::Pending
+        drop_handler(self.handler.take());
+        Poll::Ready(())
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -110,6 +115,17 @@ impl Future for HandlerTask {
     }
 }
 
+impl Drop for HandlerTask {
+    fn drop(&mut self) {
+        drop_handler(self.handler.take());
+    }
+}
+
+/// Drops a handler. If that panics, its call ends by that, and nothing else does.
+pub(super) fn drop_handler(handler: Option<Handler>) {
+    let _ = Panic::catch(|| drop(handler));
+}
+
 /// A place among the handler tasks of a server.
 struct HandlerTaskPlace(Arc<ServerState>);
 
@@ -128,7 +144,7 @@ impl Drop for HandlerTaskPlace {
 
 #[cfg(test)]
 mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::panic::panic_any;
 
     use super::*;
     use tokio::runtime::Handle;
@@ -140,16 +156,19 @@ mod tests {
         server::state::ServerOptions,
     };
 
-    struct PanicsOnDrop;
+    /// Panics when it is dropped, with another one that does so one time less.
+    struct Bomb(u8);
 
-    impl Drop for PanicsOnDrop {
+    impl Drop for Bomb {
         fn drop(&mut self) {
-            panic!("on purpose");
+            if self.0 > 0 {
+                panic_any(Self(self.0 - 1));
+            }
         }
     }
 
-    #[tokio::test]
-    async fn a_handler_that_panics_when_its_runtime_ends_frees_its_place() {
+    /// A server with a place for one handler, and the task of a handler that panics when it is dropped, again and again.
+    fn task_of_a_bomb() -> (Arc<ServerState>, HandlerTask) {
         let options = ServerOptions {
             max_waiting_handlers: 1,
             ..ServerOptions::default()
@@ -160,14 +179,29 @@ mod tests {
             Arc::clone(server.view().settings()),
         ));
         let session = Dispatched::register(&server, shared, Peer::in_process(), Handle::current()).unwrap();
-        let guard = PanicsOnDrop;
+        let guard = Bomb(3);
         let handler: Handler = Box::pin(async move {
             let _guard = guard;
             std::future::pending().await
         });
-        let task = HandlerTask::polled(session, CallId(1), handler, true);
+        (server, HandlerTask::polled(session, CallId(1), handler, true))
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_when_its_runtime_ends_frees_its_place() {
+        let (server, task) = task_of_a_bomb();
         assert!(server.is_full(false));
-        assert!(catch_unwind(AssertUnwindSafe(|| drop(task))).is_err());
+        drop(task);
+        assert!(!server.is_full(false));
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_when_it_is_no_longer_wanted_ends_its_task_alone() {
+        let (server, mut task) = task_of_a_bomb();
+        // The connection knows no such call, so nobody wants its reply.
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut task).poll(&mut cx).is_ready());
+        drop(task);
         assert!(!server.is_full(false));
     }
 }

@@ -8,7 +8,7 @@ use super::{
     Dispatched,
     batch::RowsNext,
     dispatcher::{BatchEnd, Dispatcher, is_timed, make_and_poll},
-    handler_task::HandlerTask,
+    handler_task::{HandlerTask, drop_handler},
     pass::{Pass, TakenRow},
 };
 use crate::{
@@ -40,6 +40,7 @@ impl Dispatcher {
             poll_row(&session, route, arrived, Arc::clone(&turns))
         });
         let Some(poll) = turns.end() else {
+            drop_handler(pending);
             return self.start_one_by_one(first, pass);
         };
         if let Some(begun) = timed {
@@ -48,10 +49,14 @@ impl Dispatcher {
         }
         let turn = stalls.end(poll.turn);
         self.end_row(poll, turn.is_some(), most, pass);
-        if let (Some(handler), LastOutcome::Pending) = (pending, poll.outcome) {
-            let task = HandlerTask::polled(Arc::clone(&session), poll.last, handler, true);
-            pass.woke = true;
-            session.defer(task);
+        match pending {
+            Some(handler) if poll.outcome == LastOutcome::Pending => {
+                let task = HandlerTask::polled(Arc::clone(&session), poll.last, handler, true);
+                pass.woke = true;
+                session.defer(task);
+            }
+            // A service by hand has put something around its calls, which have ended.
+            pending => drop_handler(pending),
         }
         let Some(turn) = turn else {
             return BatchEnd::Late;
@@ -69,12 +74,10 @@ impl Dispatcher {
         let session = &self.session;
         let mut conn = session.shared().lock(Clock::Recent, Wakes::Waiters);
         let now = conn.now();
-        let is_handled = poll.outcome == LastOutcome::Handled;
-        if poll.outcome == LastOutcome::Pending || (is_handled && !has_turn) {
-            conn.part_from_row(poll.last);
-        }
         if !has_turn {
-            if is_handled {
+            // A call that did not end well has a record already.
+            if poll.outcome == LastOutcome::Handled {
+                conn.part_from_row(poll.last);
                 conn.handled(poll.last, now);
             }
             return;

@@ -237,7 +237,8 @@ impl RowHandler {
                 self.outcome = LastOutcome::Pending;
                 // What is left goes to other handlers. Here it would keep the frame's buffer alive.
                 self.row = Row::default();
-                self.become_last_call();
+                // At once, since a service may drop this handler before its poll returns to the dispatcher.
+                self.part();
                 return false;
             }
             Ok(Polled::Failed(status)) => {
@@ -262,16 +263,11 @@ impl RowHandler {
         true
     }
 
-    /// From now on `call` is the last call alone, which has started.
-    fn become_last_call(&mut self) {
+    /// Gives the last call a record of its own. From now on `call` is that call alone, which has started.
+    fn part(&mut self) {
         self.call.id = self.id;
         self.call.start = Start::Told;
         self.call.open = true;
-    }
-
-    /// Gives the last call a record of its own.
-    fn part(&mut self) {
-        self.become_last_call();
         let id = self.id;
         self.call
             .session

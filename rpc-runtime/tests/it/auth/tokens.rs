@@ -3,7 +3,10 @@
 mod checks;
 mod renewal;
 mod secrecy;
+mod terminate;
 mod transports;
+mod unix_server;
+mod verification;
 
 use rpc_runtime::{
     Client, Error,

@@ -251,3 +251,110 @@ impl Service for Inner {
         call.handle(|_: Context, (): ()| async move { Result::Ok(()) })
     }
 }
+
+/// A service that stands in for an older version of itself.
+struct Renamed;
+
+static NEW: Procedure = Procedure::new("renamed.v1.Renamed/call", 912);
+static OLD: Procedure = Procedure::new("renamed.v1alpha.Renamed/call", 913);
+static RENAMED: [Procedure; 2] = [NEW, OLD];
+
+impl Service for Renamed {
+    fn name(&self) -> &'static str {
+        "renamed.v1.Renamed"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &RENAMED
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.handle(|cx: Context, (): ()| async move {
+            let name = cx.get::<Caller>().map_or("nobody", |caller| caller.name());
+            Result::Ok(name.to_owned())
+        })
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn rules_and_middleware_of_a_service_are_for_its_older_paths_too() {
+    let server = Server::builder()
+        .service(Renamed)
+        .policy(Roles::new())
+        .layer_for("renamed.v1.Renamed", Believe)
+        .allow("renamed.v1.Renamed", ["admin"])
+        .listener("mem:policy-renamed")
+        .signals(false);
+    let server = serve(server).await;
+    let client = server.client().await;
+    for procedure in [&NEW, &OLD] {
+        assert_eq!(call_as(&client, procedure, "ada admin").await.unwrap(), "ada");
+        let error = call_as(&client, procedure, "ada reader").await.unwrap_err();
+        assert_eq!(error.code(), Code::PermissionDenied);
+    }
+    server.stop().await;
+    // The older version may have a rule of its own.
+    let server = Server::builder()
+        .service(Renamed)
+        .policy(Roles::new())
+        .allow("renamed.v1.Renamed", ["admin"])
+        .allow("renamed.v1alpha.Renamed", ["anyone"])
+        .listener("mem:policy-renamed")
+        .signals(false);
+    let server = serve(server).await;
+    let client = server.client().await;
+    assert_eq!(call_as(&client, &OLD, "").await.unwrap(), "nobody");
+    let error = call_as(&client, &NEW, "").await.unwrap_err();
+    assert_eq!(error.code(), Code::Unauthenticated);
+    server.stop().await;
+}
+
+/// A service by hand, whose procedures have paths of another one.
+struct Odd;
+
+static OPEN: Procedure = Procedure::new("old.v1.Old/open", 931).with_allowed_roles(&["anyone"]);
+static READABLE: Procedure = Procedure::new("old.v1.Old/readable", 932).with_allowed_roles(&["anyone"]);
+static ODD: [Procedure; 2] = [OPEN, READABLE];
+
+impl Service for Odd {
+    fn name(&self) -> &'static str {
+        "new.v1.New"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &ODD
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.handle(|_: Context, (): ()| async { Result::Ok("called".to_owned()) })
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_rule_of_a_service_is_that_of_its_procedures_whatever_their_paths() {
+    let server = served("mem:policy-odd", |server| {
+        server
+            .service(Odd)
+            .layer(Believe)
+            .policy(Roles::new())
+            .allow(READABLE.path(), ["reader"])
+            .allow("new.v1.New", ["admin"])
+    })
+    .await;
+    let client = server.client().await;
+    for (procedure, caller, is_allowed) in [
+        (&OPEN, "ada reader", false),
+        (&OPEN, "ada admin", true),
+        (&READABLE, "ada reader", true),
+        (&READABLE, "ada admin", false),
+    ] {
+        let called = call_as(&client, procedure, caller).await;
+        assert_eq!(
+            called.is_ok(),
+            is_allowed,
+            "{} as {caller}: {called:?}",
+            procedure.path()
+        );
+    }
+    server.stop().await;
+}

@@ -1,6 +1,10 @@
 //! One-way calls that come in one frame: one future handles them, one after the other.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::{
+    future::{pending, poll_fn},
+    sync::{Arc, Condvar, Mutex},
+    task::Poll,
+};
 
 use rpc_runtime::{
     Account, Client, Code, Context, Status,
@@ -143,6 +147,40 @@ async fn handlers_that_cannot_be_made_fail_each() {
     assert_eq!((account.received(), account.failed()), (20, 20));
 }
 
+#[tokio::test(crate = "test_support::gate")]
+async fn those_whose_pending_handler_is_dropped_at_once_end() {
+    let script = Script::new(Wrap::Once);
+    let server = script.serve("mem:rows-once").await;
+    let client = connect(&server).await;
+    for text in ["1", "wait", "2", "wait", "wait", "3"] {
+        send(&client, text).await;
+    }
+    let account = settled(&client).await;
+    assert_eq!((account.received(), account.handled()), (6, 3));
+    assert_eq!(account.dropped().collect::<Vec<_>>(), [(DropReason::Aborted, 3)]);
+    assert!(server.stop().await.is_clean());
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn what_a_service_adds_behind_its_handlers_is_dropped_and_may_panic() {
+    for (wrap, address) in [
+        (Wrap::Behind, "mem:rows-behind"),
+        (Wrap::Instead, "mem:rows-instead"),
+    ] {
+        let script = Script::new(wrap);
+        let server = script.serve(address).await;
+        let client = connect(&server).await;
+        for i in 0..20 {
+            send(&client, &i.to_string()).await;
+        }
+        let account = settled(&client).await;
+        let handled = if wrap == Wrap::Behind { 20 } else { 0 };
+        assert_eq!((account.received(), account.handled()), (20, handled));
+        // The connection is the same.
+        assert_eq!(settled(&client).await.received(), 20);
+    }
+}
+
 static SCRIPT: Procedure = Procedure::new("rows.v1.Script/rpc_run", 1);
 static SCRIPTS: [Procedure; 1] = [SCRIPT];
 
@@ -172,6 +210,21 @@ enum Wrap {
     Nested,
     /// None is made.
     Panics,
+    /// A future that polls the handler once.
+    Once,
+    /// A future that never ends behind the handler, and panics when it is dropped.
+    Behind,
+    /// The same, which drops the handler first.
+    Instead,
+}
+
+/// Panics when it is dropped.
+struct PanicsOnDrop;
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
 }
 
 impl Script {
@@ -285,6 +338,24 @@ impl Service for Script {
                 handle(call).await;
             }),
             Wrap::Panics => panic!("on purpose"),
+            Wrap::Once => {
+                let mut handler = handle(call);
+                Box::pin(poll_fn(move |cx| {
+                    let _ = handler.as_mut().poll(cx);
+                    Poll::Ready(())
+                }))
+            }
+            Wrap::Behind | Wrap::Instead => {
+                let handler = handle(call);
+                Box::pin(async move {
+                    let _bomb = PanicsOnDrop;
+                    match wrap {
+                        Wrap::Behind => handler.await,
+                        _ => drop(handler),
+                    }
+                    pending::<()>().await;
+                })
+            }
         }
     }
 }

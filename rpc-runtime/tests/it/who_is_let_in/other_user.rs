@@ -1,11 +1,9 @@
-//! Another user of this machine: a process of this program that runs as a user whom nobody is.
+//! A caller that is another user of this machine.
 
 use std::{
-    env, fs,
+    env,
     io::{self, BufRead, BufReader, Write},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout},
     sync::{Arc, Mutex},
 };
 
@@ -16,13 +14,12 @@ use super::{
     certificates::{Certificates, of_variables},
     table::Asks,
 };
+use crate::another_user::AnotherUser;
 
-/// The process. It ends with this.
+/// The process of the other user. It ends with this.
 pub(super) struct OtherUser {
-    child: Child,
+    _process: AnotherUser,
     talk: Arc<Mutex<Talk>>,
-    /// A copy of this program, where the other user can reach it.
-    copy: Option<PathBuf>,
 }
 
 struct Talk {
@@ -37,25 +34,13 @@ impl OtherUser {
     ///
     /// This user is not root, so it cannot start a process of another user.
     pub(super) fn start(certificates: &Certificates, name: &str) -> io::Result<Self> {
-        let own = env::current_exe()?;
-        let copy = env::temp_dir().join(format!("rpc-{}-let-in-{name}", std::process::id()));
-        let (mut child, copy) = match spawn(&own, certificates) {
-            // The other user may not reach the folder that cargo builds in. It may reach the temporary folder.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && can_be_another() => {
-                fs::copy(&own, &copy)?;
-                fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
-                (spawn(&copy, certificates)?, Some(copy))
-            }
-            child => (child?, None),
-        };
-        let talk = Talk {
-            to: child.stdin.take().unwrap(),
-            from: BufReader::new(child.stdout.take().unwrap()),
-        };
+        let mut variables = certificates.variables().to_vec();
+        variables.push((CHILD, "1".to_owned()));
+        let mut process = AnotherUser::run(TEST, name, &variables)?;
+        let (to, from) = process.talk();
         Ok(Self {
-            child,
-            talk: Arc::new(Mutex::new(talk)),
-            copy,
+            _process: process,
+            talk: Arc::new(Mutex::new(Talk { to, from })),
         })
     }
 
@@ -68,16 +53,6 @@ impl OtherUser {
         // The server is in this thread, and must not wait for the process.
         let asked = tokio::task::spawn_blocking(move || talk.lock().unwrap().ask(&line));
         within(asked).await.unwrap()
-    }
-}
-
-impl Drop for OtherUser {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(copy) = &self.copy {
-            let _ = fs::remove_file(copy);
-        }
     }
 }
 
@@ -96,32 +71,15 @@ impl Talk {
     }
 }
 
-/// Returns true if this user may start processes of others: only then is a refusal one of the folder.
-fn can_be_another() -> bool {
-    Command::new("/bin/true").uid(OTHER).gid(OTHER).status().is_ok()
-}
-
-fn spawn(program: &Path, certificates: &Certificates) -> io::Result<Child> {
-    Command::new(program)
-        .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-        .env_clear()
-        .env(CHILD, "1")
-        .envs(certificates.variables())
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .gid(OTHER)
-        .uid(OTHER)
-        .spawn()
-}
-
 /// Not a test of its own: the process of another user. It asks as each line of its input says.
 #[tokio::test(crate = "test_support::gate")]
 async fn asks_as_another_user() {
     if env::var(CHILD).is_err() {
         return;
     }
-    for line in io::stdin().lines() {
+    // Not in this thread, which closes the connections of earlier clients meanwhile: a server waits for that.
+    let next = || tokio::task::spawn_blocking(|| io::stdin().lines().next());
+    while let Some(line) = next().await.unwrap() {
         let line = line.unwrap();
         let [asks, token, connection, call, address] = line.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{line}")
@@ -148,5 +106,3 @@ const CHILD: &str = "RPC_TEST_LET_IN_CHILD";
 const MARK: &str = "outcome:";
 /// In place of a token.
 const NOTHING: &str = "-";
-/// A user that no machine has.
-const OTHER: u32 = 54_321;

@@ -264,3 +264,10 @@ async fn an_enum_value_of_a_later_version_goes_with_streams_of_either_kind() {
     sender.finish();
     assert_eq!(speed.await.unwrap(), Some(Open::from_number(9)));
 }
+
+#[test]
+fn a_server_carries_its_file_wherever_the_code_is_written() {
+    // This code is in a folder of its own, below `OUT_DIR`.
+    let set = TapeServer::new(Cassette::new()).descriptors();
+    assert!(set.windows(10).any(|part| part == b"tape.proto"));
+}

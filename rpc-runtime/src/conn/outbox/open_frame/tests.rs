@@ -244,9 +244,17 @@ proptest! {
         outbox.put_control_filler(before);
         let skipped = outbox.out.len();
         for (n, &(len, event)) in lens.iter().enumerate() {
-            let message = vec![n as u8; len];
-            if add(&mut outbox, &message).is_none() {
-                put(&mut outbox, data(), &message);
+            let bytes = vec![n as u8; len];
+            // As the messages of a stream: most find a lease.
+            if !outbox.add_on_lease(5, &message(&bytes)) {
+                outbox.end_lease();
+                match add(&mut outbox, &bytes) {
+                    Some(_) => outbox.lease(u64::MAX),
+                    None => put(&mut outbox, data(), &bytes),
+                }
+            }
+            if event < 2 {
+                outbox.end_lease();
             }
             match event {
                 0 => outbox.move_to(&mut taken),
@@ -254,6 +262,7 @@ proptest! {
                 _ => {}
             }
         }
+        outbox.end_lease();
         outbox.move_to(&mut taken);
         taken.advance(skipped);
         outbox.out.append(&mut taken);

@@ -81,7 +81,7 @@ impl Handler {
         }
     }
 
-    /// Sends a message.
+    /// Sends a message. It finds the connection as its last visitor left it, perhaps with a lease.
     pub(super) fn poll_write(&mut self, conn: &mut Connection, log: &mut Log, now: Time) -> Polled {
         let Some(&len) = self.rest.front() else {
             return if self.read.is_done() {

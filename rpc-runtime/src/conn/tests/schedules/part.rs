@@ -10,7 +10,8 @@ pub(super) struct Part {
     done: bool,
 }
 
-/// Sends a message of a stream as senders do: mostly into a frame that is there already.
+/// Sends a message of a stream as senders do: mostly into a frame that is there already, which stays leased to the stream until
+/// something else is done to the connection.
 pub(super) fn send(
     conn: &mut Connection,
     id: CallId,
@@ -21,9 +22,9 @@ pub(super) fn send(
     // Every third one goes the long way, which may find the same frame.
     let is_added = message.encoded_len() % 3 > 0 && conn.add_on_lease(id, message);
     if is_added {
-        conn.end_lease();
         return Poll::Ready(Ok(()));
     }
+    conn.end_lease();
     conn.poll_data(id, message, now, &Context::from_waker(waker))
 }
 

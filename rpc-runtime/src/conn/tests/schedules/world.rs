@@ -8,7 +8,7 @@ use super::{caller::Caller, handler::Handler, log::Log, part::Polled, taken::Tak
 use crate::wire::frame::{Encoded, control::Progress};
 
 /// A part to poll, by its task's index.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Open(usize),
     Send(usize),
@@ -22,7 +22,7 @@ enum Who {
 /// Two connections, and the tasks that use them.
 pub(super) struct World {
     pub(super) pair: Pair,
-    callers: Vec<Caller>,
+    pub(super) callers: Vec<Caller>,
     handlers: Vec<Handler>,
     /// The requests that each side has taken together: the server and the client.
     taken: [Taken; 2],
@@ -57,11 +57,17 @@ impl World {
         }
     }
 
-    fn run(&mut self, step: &Step) {
+    /// True for each side, the client and the server, that has leased a frame.
+    pub(super) fn leases(&self) -> [bool; 2] {
+        [&self.pair.client, &self.pair.server].map(|node| node.conn.outbox.is_leased())
+    }
+
+    pub(super) fn run(&mut self, step: &Step) {
         let now = self.pair.now;
         match *step {
             Step::Start(ref start) => self.start(start),
             Step::Burst { client, ref lens } => self.burst(client, lens),
+            Step::Stream { client, index } => self.stream(client, index),
             Step::Drop(index) => {
                 if let Some(index) = choose(index, self.callers.len()) {
                     let caller = &mut self.callers[index];
@@ -169,6 +175,22 @@ impl World {
         }
     }
 
+    /// Lets one stream of a side send its messages, one right behind the other.
+    fn stream(&mut self, client: bool, index: u16) {
+        let mut senders = self.ready();
+        senders.retain(|&who| match who {
+            Who::Send(index) => self.callers[index].client == client,
+            Who::Write(index) => self.handlers[index].client == client,
+            _ => false,
+        });
+        let Some(index) = choose(index, senders.len()) else {
+            return;
+        };
+        while self.ready().contains(&senders[index]) {
+            self.poll(senders[index]);
+        }
+    }
+
     fn start_barrier(&mut self, client: bool) {
         let before = self.accepted(client);
         let now = self.pair.now;
@@ -230,7 +252,11 @@ impl World {
             Who::Open(index) | Who::Send(index) | Who::Receive(index) => {
                 let caller = &mut self.callers[index];
                 let client = caller.client;
-                let conn = conn(&mut self.pair, client);
+                let node = node(&mut self.pair, client);
+                let conn = match who {
+                    Who::Send(_) => &mut node.conn,
+                    _ => node.lock(),
+                };
                 let mut unknown = Log::default();
                 let log = match caller.id {
                     Some(id) => self.logs.entry((client, id.0)).or_default(),
@@ -249,7 +275,11 @@ impl World {
                 if handler.main.is_done() {
                     return;
                 }
-                let conn = conn(&mut self.pair, handler.client);
+                let node = node(&mut self.pair, handler.client);
+                let conn = match who {
+                    Who::Write(_) => &mut node.conn,
+                    _ => node.lock(),
+                };
                 let log = self.logs.entry((!handler.client, handler.id.0)).or_default();
                 let (polled, part) = match who {
                     Who::Main(_) => (handler.poll_main(conn, log, now), &mut handler.main),
@@ -323,7 +353,7 @@ impl World {
         };
         self.taken[usize::from(client)].check_order(&arrived);
         self.check_one_way(client, &arrived);
-        let conn = &mut node(&mut self.pair, client).conn;
+        let conn = node(&mut self.pair, client).lock();
         if start && conn.started(arrived.id, now).is_err() {
             conn.end(arrived.id, End::Dropped, now);
             return true;
@@ -537,5 +567,5 @@ fn node(pair: &mut Pair, client: bool) -> &mut Node {
 }
 
 fn conn(pair: &mut Pair, client: bool) -> &mut Connection {
-    &mut node(pair, client).conn
+    node(pair, client).lock()
 }

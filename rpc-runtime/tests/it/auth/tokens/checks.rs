@@ -13,7 +13,6 @@ use rpc_runtime::{
     auth::{BearerTokens, Caller, Secret, Verified},
     client::DropReason,
     middleware::{Layered, ServerCall, from_fn},
-    server::TerminatePolicy,
 };
 use test_support::{Lab, all, lab::*, unix, within};
 
@@ -300,22 +299,6 @@ async fn entries_that_a_connection_cannot_have_fail_every_call() {
             "{error}"
         );
     }
-}
-
-#[tokio::test(crate = "test_support::gate")]
-async fn a_terminate_carries_the_token_of_a_source() {
-    let lab = Lab::default();
-    let policy = TerminatePolicy::custom(|cx| cx.metadata().get_str("authorization") == Some("Bearer stop"));
-    let server = lab
-        .serve_with("mem:tokens-terminate", |server| server.terminate_policy(policy))
-        .await;
-    let error = within(server.client().await.terminate()).await.unwrap_err();
-    assert_eq!(error.code(), Code::PermissionDenied);
-    let client = connect(&server, |client| {
-        client.token_source(async || Ok(rpc_runtime::auth::Token::new("stop")))
-    });
-    within(client.await.unwrap().terminate()).await.unwrap();
-    server.report().await;
 }
 
 #[tokio::test(crate = "test_support::gate")]

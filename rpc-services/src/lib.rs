@@ -1,0 +1,38 @@
+//! gRPC's health service and server reflection, for servers of [`rpc_runtime`].
+//!
+//! [`Health`] says whether a server and its services can take calls, to load balancers, to Kubernetes and to clients. [`Reflection`] says what
+//! the server serves, to tools such as grpcurl. Both are services as any other: they are served over the native protocol, and over gRPC by a
+//! server with the guest of the crate `rpc-http`.
+//!
+//! ```no_run
+//! # async fn serve(service: impl rpc_runtime::server::Service) -> Result<(), rpc_runtime::Error> {
+//! use rpc_runtime::Server;
+//! use rpc_services::{Health, Reflection, ServingStatus};
+//!
+//! let health = Health::new();
+//! let handle = health.handle();
+//! let server = Server::builder()
+//!     .service(service)
+//!     .service(health)
+//!     .service(Reflection::new())
+//!     .listener("tcp://127.0.0.1:5005");
+//!
+//! // From anywhere in the program, at any time.
+//! handle.set("kv.v1.Kv", ServingStatus::NotServing);
+//! server.serve().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The module [`grpc`] has what is generated from the .proto files of the two: clients, messages, and the traits themselves.
+
+mod health;
+mod reflection;
+mod service_names;
+
+rpc_runtime::include_protos!();
+
+pub use self::{
+    health::{Health, HealthHandle, ServingStatus},
+    reflection::Reflection,
+};
