@@ -2,7 +2,10 @@
 
 mod caller;
 mod calls;
+mod limits;
 mod refusals;
+
+use std::sync::Arc;
 
 use demo_api::demo::kv::v1::{KvClient, KvServer};
 use demo_server::Store;
@@ -26,8 +29,16 @@ impl TestServer {
     }
 
     async fn start_with(listener: &str, configure: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
+        Self::start_store(listener, Arc::default(), configure).await
+    }
+
+    async fn start_store(
+        listener: &str,
+        store: Arc<Store>,
+        configure: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> Self {
         let server = Server::builder()
-            .service(KvServer::new(Store::default()))
+            .service(KvServer::new(store))
             .guest(Http::new().grpc())
             .listener(listener)
             .signals(false);

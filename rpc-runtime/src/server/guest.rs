@@ -136,12 +136,12 @@ impl GuestServer {
 
     /// Makes a client that calls the server for the peer of this connection, within this process.
     ///
-    /// Its calls have no deadline, unless they set one. It connects at its first call.
+    /// Its calls have no deadline, unless they set one. A reply may have any length: the peer has a limit of its own. It connects at its first call.
     pub fn client(&self) -> Client {
         let acceptor = Arc::new(ForPeer(self.clone()));
         let builder = ClientBuilder::<Client>::to_acceptor(acceptor);
         builder
-            .limits(self.host.limits().clone())
+            .limits(self.host.limits().clone().max_message(u32::MAX.into()))
             .timeout(None)
             .fail_fast(true)
             .connect_lazy()
