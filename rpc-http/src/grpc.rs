@@ -4,6 +4,7 @@ mod answer;
 mod call;
 mod encoding;
 mod headers;
+mod initial_metadata;
 mod messages;
 mod status;
 mod timeout;
@@ -14,10 +15,12 @@ use http::{Method, Request, StatusCode, header::CONTENT_TYPE};
 use rpc_runtime::{Code, Status, server::Procedure};
 use tokio::time::{Instant, timeout_at};
 
+pub use self::initial_metadata::add_initial_metadata;
 use self::{
     answer::Answer,
     call::{Asked, Ended},
     encoding::Encoding,
+    initial_metadata::InitialMetadata,
     messages::Messages,
 };
 use crate::connection::Shared;
@@ -50,7 +53,7 @@ pub(crate) fn is_call<B>(request: &Request<B>) -> Result<(), StatusCode> {
 pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
     let (parts, body) = request.into_parts();
     let mut answer = Answer::new(respond, Encoding::accepted(&parts.headers));
-    let asked = match ask(shared, &parts) {
+    let mut asked = match ask(shared, &parts) {
         Ok(asked) => asked,
         Err(status) => return answer.end(Err(&status)),
     };
@@ -58,6 +61,11 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
         Ok(encoding) => encoding,
         Err(status) => return answer.end(Err(&status)),
     };
+    if shared.has_initial_metadata() {
+        let (initial, (key, number)) = InitialMetadata::new();
+        answer.set_initial_metadata(initial);
+        asked.metadata.insert(key, number);
+    }
     let messages = Messages::new(body, encoding, shared.max_message());
     // The inner call has the same deadline. This one is also for what goes on before and after it.
     let deadline = asked.deadline;

@@ -8,8 +8,8 @@ use crate::connection;
 
 /// HTTP/2 as a guest of a server: give it to [`ServerBuilder::guest`](rpc_runtime::server::ServerBuilder::guest).
 ///
-/// Without a protocol, such as [`Http::grpc`], it answers each request with 404. Each open call may hold two messages of
-/// [`Limits::max_message`](rpc_runtime::Limits::max_message), beside what the server counts.
+/// Without a protocol, such as [`Http::grpc`], it answers each request with 404. Each open call may hold a request of
+/// [`Limits::max_message`](rpc_runtime::Limits::max_message) and a reply, beside what the server counts.
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing until a server has it"]
 pub struct Http(Settings);
@@ -18,6 +18,7 @@ pub struct Http(Settings);
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) grpc: bool,
+    pub(crate) initial_metadata: bool,
     pub(crate) max_streams: u32,
     pub(crate) max_header_list: u32,
     pub(crate) keep_alive: Duration,
@@ -30,6 +31,7 @@ impl Http {
     pub fn new() -> Self {
         Self(Settings {
             grpc: false,
+            initial_metadata: false,
             max_streams: 256,
             max_header_list: 16 << 10,
             keep_alive: Duration::from_secs(60),
@@ -41,6 +43,14 @@ impl Http {
     /// Serves gRPC calls of the server's procedures.
     pub fn grpc(mut self) -> Self {
         self.0.grpc = true;
+        self
+    }
+
+    /// Lets handlers add to the headers of their gRPC answers, by [`add_initial_metadata`](crate::add_initial_metadata). Default: they cannot.
+    ///
+    /// Each call then has a metadata entry more, `grpc-initial-metadata`, which handlers see and should not change.
+    pub fn initial_metadata(mut self) -> Self {
+        self.0.initial_metadata = true;
         self
     }
 

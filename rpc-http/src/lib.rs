@@ -23,4 +23,4 @@ mod grpc;
 mod http_guest;
 mod keep_alive;
 
-pub use self::http_guest::Http;
+pub use self::{grpc::add_initial_metadata, http_guest::Http};

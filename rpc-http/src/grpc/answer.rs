@@ -10,6 +10,8 @@ use tokio::time::timeout;
 
 use super::{
     encoding::{ACCEPTED, Encoding},
+    headers::add_metadata,
+    initial_metadata::InitialMetadata,
     messages::PREFIX,
     status::add_end,
 };
@@ -20,6 +22,8 @@ pub(super) struct Answer {
     /// Where the messages go; none until the first one.
     body: Option<SendStream<Bytes>>,
     encoding: Encoding,
+    /// What the handler adds to the headers; none if the guest does not ask for it.
+    initial: Option<InitialMetadata>,
 }
 
 /// The caller has given up, or its connection is lost.
@@ -31,7 +35,13 @@ impl Answer {
             respond,
             body: None,
             encoding,
+            initial: None,
         }
+    }
+
+    /// Sends what the handler adds to `initial` with the headers.
+    pub(super) fn set_initial_metadata(&mut self, initial: InitialMetadata) {
+        self.initial = Some(initial);
     }
 
     /// Sends a message, once the caller has room for it.
@@ -63,13 +73,16 @@ impl Answer {
     /// Sends the headers, if they are not sent yet.
     fn begin(&mut self) -> Result<(), Gone> {
         if self.body.is_none() {
-            let response = response(self.encoding);
+            let mut response = response(self.encoding);
+            if let Some(initial) = &self.initial {
+                add_metadata(&initial.take(), response.headers_mut());
+            }
             self.body = Some(self.respond.send_response(response, false).map_err(|_| Gone)?);
         }
         Ok(())
     }
 
-    /// Sends the end. Without a message before it, a failure has no body.
+    /// Sends the end. Without a message or initial metadata before it, a failure has no body.
     pub(super) fn end(mut self, end: Result<&Metadata, &Status>) {
         // Whether the caller still hears it does not matter.
         let _ = self.send_end(end);
@@ -84,7 +97,9 @@ impl Answer {
     }
 
     fn send_end(&mut self, end: Result<&Metadata, &Status>) -> Result<(), Gone> {
-        if self.body.is_none() && end.is_err() {
+        let has_begun =
+            self.body.is_some() || self.initial.as_ref().is_some_and(|initial| !initial.is_empty());
+        if !has_begun && end.is_err() {
             let mut response = response(Encoding::Identity);
             add_end(end, response.headers_mut());
             return self

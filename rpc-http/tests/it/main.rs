@@ -2,6 +2,7 @@
 
 mod caller;
 mod calls;
+mod initial_metadata;
 mod limits;
 mod refusals;
 
