@@ -43,6 +43,11 @@ impl Shared {
     pub(crate) fn max_message(&self) -> usize {
         usize::try_from(self.server.max_message()).unwrap_or(usize::MAX)
     }
+
+    /// True if handlers may add to the headers of their answers.
+    pub(crate) fn has_initial_metadata(&self) -> bool {
+        self.settings.initial_metadata
+    }
 }
 
 /// Serves a connection until it ends.

@@ -4,6 +4,7 @@ mod answer;
 mod call;
 pub(crate) mod encoding;
 pub(crate) mod headers;
+mod initial_metadata;
 mod messages;
 pub(crate) mod prefixed;
 pub(crate) mod status;
@@ -17,10 +18,12 @@ use rpc_runtime::{
 };
 use tokio::time::{Instant, timeout_at};
 
+pub use self::initial_metadata::add_initial_metadata;
 use self::{
     answer::Answer,
     call::{Asked, Ended},
     encoding::Encoding,
+    initial_metadata::InitialMetadata,
     messages::Messages,
 };
 use crate::{
@@ -60,7 +63,7 @@ pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
 pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respond: SendResponse<HeldBytes>) {
     let (parts, body) = request.into_parts();
     let mut answer = Answer::new(shared, respond, Encoding::accepted(&parts.headers));
-    let asked = match ask(shared, &parts) {
+    let mut asked = match ask(shared, &parts) {
         Ok(asked) => asked,
         Err(status) => return answer.end(Err(&status)),
     };
@@ -68,6 +71,11 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
         Ok(encoding) => encoding,
         Err(status) => return answer.end(Err(&status)),
     };
+    if shared.has_initial_metadata() {
+        let (initial, (key, number)) = InitialMetadata::new();
+        answer.set_initial_metadata(initial);
+        asked.metadata.insert(key, number);
+    }
     let messages = match Messages::new(shared, body, encoding, header_list(&parts.headers)) {
         Ok(messages) => messages,
         Err(status) => return answer.end(Err(&status)),

@@ -19,6 +19,7 @@ pub struct Http(Settings);
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) grpc: bool,
+    pub(crate) initial_metadata: bool,
     pub(crate) max_streams: u32,
     pub(crate) max_header_list: u32,
     pub(crate) keep_alive: Duration,
@@ -30,6 +31,7 @@ impl Http {
     pub fn new() -> Self {
         Self(Settings {
             grpc: false,
+            initial_metadata: false,
             max_streams: 256,
             max_header_list: 16 << 10,
             keep_alive: Duration::from_secs(60),
@@ -40,6 +42,14 @@ impl Http {
     /// Serves gRPC calls of the server's procedures.
     pub fn grpc(mut self) -> Self {
         self.0.grpc = true;
+        self
+    }
+
+    /// Lets handlers add to the headers of their gRPC answers, by [`add_initial_metadata`](crate::add_initial_metadata). Default: they cannot.
+    ///
+    /// Each call then has a metadata entry more, `grpc-initial-metadata`, which handlers see and should not change.
+    pub fn initial_metadata(mut self) -> Self {
+        self.0.initial_metadata = true;
         self
     }
 

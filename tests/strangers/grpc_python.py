@@ -5,7 +5,6 @@ Usage: grpc_python.py DEMO_SERVER, with grpcio and grpcio-tools installed. It ma
 port, and makes calls of all kinds. It says each thing that it has seen.
 """
 
-import subprocess
 import sys
 import tempfile
 import threading
@@ -14,12 +13,12 @@ from pathlib import Path
 import grpc
 from grpc_tools import protoc
 
-ROOT = Path(__file__).resolve().parents[2]
+import serving
 
 
 def make_stubs(folder):
     """Makes Python modules of the demo's .proto files."""
-    sources = [ROOT / "proto", ROOT / "rpc-codegen/proto", Path(protoc.__file__).parent / "_proto"]
+    sources = [*serving.PROTOS, Path(protoc.__file__).parent / "_proto"]
     paths = [f"-I{source}" for source in sources]
     status = protoc.main(["protoc", *paths, f"--python_out={folder}", f"--grpc_python_out={folder}", "kv.proto", "rpc/options.proto"])
     assert status == 0, "protoc failed"
@@ -86,26 +85,20 @@ def streams(kv, stub):
 
 
 def main():
-    server = subprocess.Popen([sys.argv[1], "--listen", "tcp://127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
-    try:
-        address = server.stdout.readline().split("tcp://")[1].strip()
-        with tempfile.TemporaryDirectory() as folder:
-            kv, kv_grpc = make_stubs(folder)
-            with grpc.insecure_channel(address) as channel:
-                stub = kv_grpc.KvStub(channel)
-                for check in [unary, compressed, errors, streams]:
-                    check(kv, stub)
-                    print(f"grpcio: {check.__name__}: as it should be")
-                # A drain ends a stream well, and then the connection.
-                watch = stub.rpc_watch(kv.WatchRequest(prefix="dog"), timeout=60)
-                next(watch)
-                server.terminate()
-                assert list(watch) == [] and watch.code() == grpc.StatusCode.OK, watch
-                assert server.wait(timeout=60) == 0
-                print("grpcio: a drain ends a stream well")
-    finally:
-        server.kill()
-        server.wait()
+    with serving.demo(sys.argv[1]) as server, tempfile.TemporaryDirectory() as folder:
+        kv, kv_grpc = make_stubs(folder)
+        with grpc.insecure_channel(server.address) as channel:
+            stub = kv_grpc.KvStub(channel)
+            for check in [unary, compressed, errors, streams]:
+                check(kv, stub)
+                print(f"grpcio: {check.__name__}: as it should be")
+            # A drain ends a stream well, and then the connection.
+            watch = stub.rpc_watch(kv.WatchRequest(prefix="dog"), timeout=60)
+            next(watch)
+            server.drain()
+            assert list(watch) == [] and watch.code() == grpc.StatusCode.OK, watch
+            assert server.exit_code() == 0
+            print("grpcio: a drain ends a stream well")
 
 
 if __name__ == "__main__":

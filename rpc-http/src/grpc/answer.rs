@@ -10,10 +10,16 @@ use tokio::time::timeout_at;
 
 use super::{
     encoding::{ACCEPTED, Encoding},
+    headers::{Room, add_metadata},
+    initial_metadata::InitialMetadata,
     prefixed::prefixed,
-    status::add_end,
+    status::{MAX_LIST, add_end},
 };
-use crate::{connection::Shared, held_bytes::HeldBytes, pace::Pace};
+use crate::{
+    connection::{Shared, header_list},
+    held_bytes::HeldBytes,
+    pace::Pace,
+};
 
 /// The answer to a call: headers, messages, and trailers with the end.
 pub(super) struct Answer<'a> {
@@ -22,6 +28,8 @@ pub(super) struct Answer<'a> {
     /// Where the messages go; none until the first one.
     body: Option<SendStream<HeldBytes>>,
     encoding: Encoding,
+    /// What the handler adds to the headers; none if the guest does not ask for it.
+    initial: Option<InitialMetadata>,
 }
 
 /// Why a message does not reach the caller.
@@ -39,7 +47,13 @@ impl<'a> Answer<'a> {
             respond,
             body: None,
             encoding,
+            initial: None,
         }
+    }
+
+    /// Sends what the handler adds to `initial` with the headers.
+    pub(super) fn set_initial_metadata(&mut self, initial: InitialMetadata) {
+        self.initial = Some(initial);
     }
 
     /// Sends a message, once the caller has room for it. It counts as held by the server until it is written.
@@ -85,14 +99,22 @@ impl<'a> Answer<'a> {
     /// Sends the headers, if they are not sent yet.
     fn begin(&mut self) -> Result<(), Unsent> {
         if self.body.is_none() {
-            let response = response(self.encoding);
+            let mut response = response(self.encoding);
+            if let Some(initial) = &self.initial {
+                let headers = response.headers_mut();
+                let mut room = Room(MAX_LIST.saturating_sub(header_list(headers)));
+                let left_out = add_metadata(&initial.take(), headers, &mut room);
+                if left_out > 0 {
+                    tracing::warn!(left_out, "initial metadata does not fit into the headers");
+                }
+            }
             let sent = self.respond.send_response(response, false);
             self.body = Some(sent.map_err(|_| Unsent::Gone)?);
         }
         Ok(())
     }
 
-    /// Sends the end. Without a message before it, a failure has no body.
+    /// Sends the end. Without a message or initial metadata before it, a failure has no body.
     pub(super) fn end(mut self, end: Result<&Metadata, &Status>) {
         // Whether the caller still hears it does not matter.
         let _ = self.send_end(end);
@@ -107,7 +129,9 @@ impl<'a> Answer<'a> {
     }
 
     fn send_end(&mut self, end: Result<&Metadata, &Status>) -> Result<(), Unsent> {
-        if self.body.is_none() && end.is_err() {
+        let has_begun =
+            self.body.is_some() || self.initial.as_ref().is_some_and(|initial| !initial.is_empty());
+        if !has_begun && end.is_err() {
             let mut response = response(Encoding::Identity);
             add_end(end, response.headers_mut());
             let sent = self.respond.send_response(response, true);

@@ -116,7 +116,7 @@ fn is_printable(value: &[u8]) -> bool {
 }
 
 /// True for keys that belong to HTTP, to gRPC, or to the runtime.
-fn is_reserved(key: &str) -> bool {
+pub(super) fn is_reserved(key: &str) -> bool {
     key.starts_with("grpc-")
         || key.starts_with("rpc-")
         || matches!(

@@ -6,12 +6,16 @@ mod certificates;
 mod compression;
 mod handshakes;
 mod hostile;
+mod initial_metadata;
 mod lifecycle;
+mod limits;
 mod listeners;
 mod memory;
 mod outgoing;
 mod refusals;
 mod tls;
+
+use std::sync::Arc;
 
 use demo_api::demo::kv::v1::{KvClient, KvServer};
 use demo_server::Store;
@@ -39,8 +43,16 @@ impl TestServer {
     }
 
     async fn start_with(listener: &str, configure: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
+        Self::start_store(listener, Arc::default(), configure).await
+    }
+
+    async fn start_store(
+        listener: &str,
+        store: Arc<Store>,
+        configure: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> Self {
         let server = Server::builder()
-            .service(KvServer::new(Store::default()))
+            .service(KvServer::new(store))
             .guest(Http::new().grpc())
             .listener(listener)
             .signals(false);

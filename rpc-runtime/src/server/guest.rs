@@ -184,9 +184,9 @@ impl GuestServer {
 
     /// Connects a client that calls the server for the peer of this connection, within this process.
     ///
-    /// Its calls have no deadline, unless they set one. What it holds counts for the server's
-    /// [`max_buffered_bytes`](crate::server::ServerBuilder::max_buffered_bytes). Its connection has the age and the idle time of the
-    /// [`Limits`] of the server; when those end it, [`GuestServer::draining`] resolves.
+    /// Its calls have no deadline, unless they set one. A reply may have any length: the peer has a limit of its own. What the client holds
+    /// counts for the server's [`max_buffered_bytes`](crate::server::ServerBuilder::max_buffered_bytes). Its connection has the age and the
+    /// idle time of the [`Limits`] of the server; when those end it, [`GuestServer::draining`] resolves.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl GuestServer {
         // The accepting side ends the connection by its age, and then the guest learns of it.
         let limits = self.host.limits().clone().max_age(None).max_idle(None);
         builder
-            .limits(limits)
+            .limits(limits.max_message(u32::MAX.into()))
             .memory(Arc::clone(&self.host.settings().memory))
             .timeout(None)
             .fail_fast(true)

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Runs the blocks of docs/how-to/call-from-other-languages.md against the demo server.
+
+Usage: guide.py DEMO_SERVER PATH HEADING..., where PATH is put before PATH of the environment, and each HEADING is that of a part to run.
+
+A block whose first line is a comment with a file's name is that file. A block of `bash` is run, and what it prints must be the `text` after it. Lines
+that install something are not run: `.ci/strangers` has done it.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import serving
+
+PAGE = serving.ROOT / "docs/how-to/call-from-other-languages.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+FILE = re.compile(r"(?://|#) (\S+\.\w+)\n")
+INSTALLS = re.compile(r"^(?:pip|npm|go) install .*\n", re.M)
+
+
+def parts():
+    """Returns the blocks of each part of the page, by its heading."""
+    sections = re.split(r"^## (.*)\n", PAGE.read_text(encoding="utf-8"), flags=re.M)
+    return {heading: BLOCK.findall(text) for heading, text in zip(sections[1::2], sections[2::2])}
+
+
+def run(text, folder, environment):
+    done = subprocess.run(["bash", "-euc", INSTALLS.sub("", text)], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, timeout=300)
+    assert done.returncode == 0, f"exit code {done.returncode}:\n{text}"
+    return done.stdout
+
+
+def run_part(heading, blocks, address, path):
+    printed = ""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ["proto", "rpc-codegen"]:
+            os.symlink(serving.ROOT / name, f"{folder}/{name}")
+        # protoc, as grpcio-tools has it.
+        protoc = pathlib.Path(folder, "bin/protoc")
+        protoc.parent.mkdir()
+        protoc.write_text('#!/bin/sh\nexec python -m grpc_tools.protoc "$@"\n', encoding="utf-8")
+        protoc.chmod(0o755)
+        environment = {**os.environ, "PATH": f"{protoc.parent}:{path}:{os.environ['PATH']}"}
+        for language, text in blocks:
+            text = text.replace("127.0.0.1:5005", address)
+            if language == "bash":
+                printed = run(text, folder, environment)
+            elif language == "text":
+                assert printed == text, f"{heading}: printed\n{printed}and not\n{text}"
+            else:
+                with open(f"{folder}/{FILE.match(text)[1]}", "w", encoding="utf-8") as file:
+                    file.write(text)
+    print(f"guide: {heading}: as the page says")
+
+
+def main():
+    program, path, *headings = sys.argv[1:]
+    found = parts()
+    with serving.demo(program) as server:
+        for heading in headings:
+            run_part(heading, found[heading], server.address, path)
+
+
+if __name__ == "__main__":
+    main()

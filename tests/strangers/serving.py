@@ -1,0 +1,74 @@
+"""Servers of ours and of others, for the scripts beside this file: each has a free port, and ends with its block."""
+
+import contextlib
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Where kv.proto and what it imports are.
+PROTOS = [ROOT / "proto", ROOT / "rpc-codegen/proto"]
+
+
+def free_port():
+    """Returns a port on which nobody listens now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Server:
+    """A server of ours that prints its address: `listening tcp://127.0.0.1:5005`."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.address = self.process.stdout.readline().partition("tcp://")[2].strip()
+        assert self.address, f"{command[0]} printed no address"
+        # Later lines must not fill the pipe.
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    @property
+    def port(self):
+        return self.address.rpartition(":")[2]
+
+    def drain(self):
+        """Begins a drain."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def exit_code(self):
+        """Waits for the end of the drain."""
+        return self.process.wait(timeout=60)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def demo(program):
+    """Starts the demo server."""
+    return Server(program, "--listen", "tcp://127.0.0.1:0")
+
+
+def run(*command, limit=60, stdin=""):
+    """Runs a program of others. Returns its process, with what it has printed as text."""
+    return subprocess.run(list(map(str, command)), input=stdin, capture_output=True, text=True, timeout=limit)
+
+
+@contextlib.contextmanager
+def running(*command):
+    """Runs a server of others; it ends with the block."""
+    process = subprocess.Popen(list(map(str, command)))
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
