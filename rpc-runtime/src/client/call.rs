@@ -127,7 +127,7 @@ impl<'a> Call<'a> {
     /// It replaces entries of the same key that [`ClientBuilder::metadata`](crate::ClientBuilder::metadata) gives to all calls.
     ///
     /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with an entry that
-    /// [`Metadata`] does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
+    /// [`Metadata`](crate::Metadata) does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.more_mut().add_metadata(key, value);
         self

@@ -84,7 +84,7 @@ impl ClientSecurity {
     ///
     /// # Errors
     ///
-    /// A [`WrongUnixServer`] within.
+    /// A [`WrongUnixServer`](super::unix_servers::WrongUnixServer) within.
     pub(super) fn check_unix(&self, uid: Option<u32>) -> io::Result<()> {
         match &self.unix {
             None => Ok(()),

@@ -64,7 +64,7 @@ impl RawServer {
     }
 
     /// Accepts a connection of which nothing is read.
-    pub(super) async fn accept_stream(&mut self) -> TcpStream {
+    pub(super) async fn accept_stream(&self) -> TcpStream {
         let accepted = timeout(LONG, self.0.accept()).await;
         accepted.expect("a connection in time").unwrap().0
     }

@@ -170,7 +170,7 @@ mod tests {
         let limits = AdmissionLimits::new(10, 2);
         let begin = async || hold(limits.handshakes.begin(GRACE).await.unwrap());
         let first = begin().await;
-        tokio::time::sleep(GRACE / 2).await;
+        sleep(GRACE / 2).await;
         let second = begin().await;
         let third = begin().await;
         assert!(first.await.unwrap() >= GRACE);

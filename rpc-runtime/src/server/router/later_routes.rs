@@ -22,7 +22,7 @@ pub(crate) struct LaterRoutes {
 /// Some routes, which never move.
 struct Block {
     routes: [OnceLock<Route>; BLOCK],
-    next: OnceLock<Box<Block>>,
+    next: OnceLock<Box<Self>>,
 }
 
 impl LaterRoutes {
