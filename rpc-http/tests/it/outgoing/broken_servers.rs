@@ -258,7 +258,7 @@ async fn odd_answers_become_clear_errors() {
             trailers: Some(OK),
             code: Code::Internal,
             executed: Executed::Maybe,
-            text: "grpc-encoding br is not supported, but gzip, identity",
+            text: "grpc-encoding br is not supported, but zstd, gzip, identity",
         },
         Case {
             headers: &GOOD,

@@ -59,7 +59,7 @@ async fn a_call_has_the_headers_of_grpc() {
     for (name, value) in [
         ("te", "trailers"),
         ("content-type", "application/grpc"),
-        ("grpc-accept-encoding", "gzip, identity"),
+        ("grpc-accept-encoding", "zstd, gzip, identity"),
         ("trace", "42"),
     ] {
         assert_eq!(head.headers[name], value, "{name}");
