@@ -247,7 +247,8 @@ mod tests {
     async fn one_limit_covers_the_first_byte_and_our_own_handshake() {
         let server = ServerState::of_nothing(ServerOptions::default());
         let begun = Instant::now();
-        let admission = AdmissionLimits::new(1, 1).admit(GRACE).await;
+        let limits = AdmissionLimits::new(1, 1);
+        let admission = limits.admit(GRACE).await;
         sleep(Duration::from_secs(9)).await;
         let (_peer, theirs) = net::pair();
         assert!(serve_stream(
