@@ -115,8 +115,9 @@ impl BearerTokens {
     /// The status that `verify` returns refuses the call. Return UNAUTHENTICATED for a wrong token, without its text: a client then
     /// gets another token. Return UNAVAILABLE if it cannot be known now.
     ///
-    /// If it does not answer in time, the call is refused with UNAVAILABLE, or with DEADLINE_EXCEEDED at the call's deadline. If it
-    /// panics, the call is refused with INTERNAL. The log has both, at most once a minute.
+    /// If it does not answer in time, the call is refused with UNAVAILABLE, or with DEADLINE_EXCEEDED at the call's deadline. Our clients make
+    /// a call that was refused with UNAVAILABLE once more. If it panics, the call is refused with INTERNAL. The log has both, at most once a
+    /// minute.
     pub fn verified_by<F, Fut, V>(verify: F) -> Self
     where
         F: Fn(Secret) -> Fut + Send + Sync + 'static,

@@ -52,7 +52,8 @@ async fn a_call_waits_for_the_verification_of_its_token_for_5_s() {
                 "the token was not verified within 5s"
             )
         );
-        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        // The client makes a call that was not executed once more.
+        assert!(begun.elapsed() < Duration::from_secs(11), "{:?}", begun.elapsed());
     }
     assert!(lab.log().is_empty());
     let lines = logged.picked("a call was refused because its token was not verified", &["text"]);
@@ -67,7 +68,8 @@ async fn the_time_of_a_verification_can_be_set() {
         let client = connect(&server, |client| client.token("sleepy")).await.unwrap();
         let begun = Instant::now();
         assert_eq!(echo(&client, "").await.is_ok(), is_enough);
-        let expected = if is_enough { 20 } else { 1 };
+        // A call that was not executed is made once more.
+        let expected = if is_enough { 20 } else { 2 };
         assert_eq!(begun.elapsed().as_secs(), expected);
     }
 }
