@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Makes a fetch, and lets `serve` answer its only connection. Returns what came.
 async fn fetch(serve: impl AsyncFnOnce(&mut RawConnection, u32)) -> Result<Option<bytes::Bytes>, Error> {
-    let mut server = RawServer::bind().await;
+    let server = RawServer::bind().await;
     let kv: KvClient = builder(&server.address()).connect_lazy();
     let call = tokio::spawn(async move { kv.send_recv().timeout(LONG).fetch("dog").await });
     let mut connection = server.accept().await;
@@ -42,7 +42,7 @@ async fn a_good_answer_is_read() {
 
 #[tokio::test]
 async fn a_refused_stream_is_called_again_once_and_was_not_executed() {
-    let mut server = RawServer::bind().await;
+    let server = RawServer::bind().await;
     let kv: KvClient = builder(&server.address()).connect_lazy();
     let call = {
         let kv = kv.clone();
@@ -70,7 +70,7 @@ async fn a_refused_stream_is_called_again_once_and_was_not_executed() {
 
 #[tokio::test]
 async fn calls_above_the_last_stream_of_a_goaway_are_made_again_elsewhere() {
-    let mut server = RawServer::bind().await;
+    let server = RawServer::bind().await;
     let kv: KvClient = builder(&server.address()).connect_lazy();
     let call = |key: &'static str| {
         let kv = kv.clone();
@@ -93,7 +93,7 @@ async fn calls_above_the_last_stream_of_a_goaway_are_made_again_elsewhere() {
 
 #[tokio::test]
 async fn a_goaway_of_a_quiet_connection_makes_the_next_call_connect() {
-    let mut server = RawServer::bind().await;
+    let server = RawServer::bind().await;
     let kv: KvClient = builder(&server.address()).connect_lazy();
     let call = || {
         let kv = kv.clone();
@@ -118,7 +118,7 @@ async fn a_goaway_of_a_quiet_connection_makes_the_next_call_connect() {
 
 #[tokio::test]
 async fn a_connection_that_is_lost_leaves_doubt() {
-    let mut server = RawServer::bind().await;
+    let server = RawServer::bind().await;
     let kv: KvClient = builder(&server.address()).connect_lazy();
     let call = tokio::spawn(async move { kv.send_recv().fetch("dog").await });
     let mut connection = server.accept().await;
@@ -134,7 +134,7 @@ async fn a_connection_that_is_lost_leaves_doubt() {
 
 #[tokio::test]
 async fn a_cancelled_call_resets_its_stream() {
-    let mut server = RawServer::bind().await;
+    let server = RawServer::bind().await;
     let kv: KvClient = builder(&server.address()).connect_lazy();
     let call = {
         let kv = kv.clone();
@@ -311,7 +311,7 @@ async fn resets_become_the_codes_of_grpc() {
 
 /// Connects to a server that sends `greeting` and closes. Returns the error.
 async fn greeted_by(greeting: &'static [u8]) -> Error {
-    let mut server = RawServer::bind().await;
+    let server = RawServer::bind().await;
     let address = server.address();
     let greet = async move {
         let mut stream = server.accept_stream().await;

@@ -78,7 +78,7 @@ async fn a_client_takes_whichever_protocol_a_server_speaks() {
         kv.send_recv().noop().await.unwrap();
     }
     // A server that speaks only gRPC, asked first in our own protocol.
-    let mut foreign = super::raw::RawServer::bind().await;
+    let foreign = super::raw::RawServer::bind().await;
     let address = foreign.address();
     let native = address.replace("grpc://", "tcp://");
     let kv: KvClient = builder(&native).fallback(address).connect_lazy();
@@ -151,7 +151,7 @@ async fn keep_alive_leaves_a_quiet_server_alone_and_gives_up_a_dead_one() {
     kv.send_recv().sleep(100).await.unwrap();
     drop(kv);
     server.stop().await;
-    let mut dead = super::raw::RawServer::bind().await;
+    let dead = super::raw::RawServer::bind().await;
     let quick = Grpc::new()
         .keep_alive(Duration::from_millis(5))
         .keep_alive_timeout(Duration::from_millis(50));

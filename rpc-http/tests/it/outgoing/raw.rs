@@ -53,7 +53,7 @@ impl RawServer {
     }
 
     /// Accepts a connection, and reads its preface.
-    pub(super) async fn accept(&mut self) -> RawConnection {
+    pub(super) async fn accept(&self) -> RawConnection {
         let mut stream = self.accept_stream().await;
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).await.unwrap();
