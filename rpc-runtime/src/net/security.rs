@@ -73,11 +73,9 @@ impl TlsFailure {
 
 impl ClientSecurity {
     /// Connects to Unix sockets of these servers only.
-    pub(crate) fn with_unix_servers(self, servers: UnixServers) -> Self {
-        Self {
-            unix: Some(servers),
-            ..self
-        }
+    pub(crate) fn with_unix_servers(mut self, servers: UnixServers) -> Self {
+        self.unix = Some(servers);
+        self
     }
 
     /// Checks who listens at a Unix socket; `uid` is none if the OS does not say.
