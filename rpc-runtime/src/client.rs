@@ -265,7 +265,7 @@ impl Client {
     /// Dropping the future changes nothing.
     pub async fn flush(&self) -> Result<(), Error> {
         if self.channel().procedures().is_some() {
-            // What a bridge has, the operating system has not.
+            // Bytes that a bridge still holds have not reached the operating system.
             return self.settled().await.map(drop);
         }
         let deadline = self.call().deadline(self.timeout);
@@ -350,7 +350,7 @@ impl Client {
 
     /// Closes the client and all its clones: writes what was sent, and waits for open calls.
     ///
-    /// New calls fail UNAVAILABLE. The client's timeout limits the wait, or 30 s if it has none; calls that are still open
+    /// New calls fail UNAVAILABLE; to a server of another [protocol](crate::protocol), once the one-way calls before have ended. The client's timeout limits the wait, or 30 s if it has none; calls that are still open
     /// then fail. A client of a handler's caller closes at once and leaves the connection open, because that belongs to
     /// the caller.
     ///
@@ -367,8 +367,11 @@ impl Client {
         if self.channel().procedures().is_some() {
             let begun = Instant::now();
             // One-way calls outlive the connection to the bridge. What became of them is for a barrier to tell.
-            let _ = self.settled().await;
-            patience = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+            let all = patience.unwrap_or(CALL_TIMEOUT);
+            let closing = flush::CloseOnDrop(&self.channels);
+            let _ = self.settled_within(all).await;
+            drop(closing);
+            patience = Some(all.saturating_sub(begun.elapsed()));
         }
         flush::close(&self.channels, patience).await
     }

@@ -120,7 +120,7 @@ pub enum DropReason {
     Overload,
     /// The server was draining.
     Draining,
-    /// A drain or a disconnect dropped its handler before the end.
+    /// A drain or a disconnect dropped its handler before the end, or a server of another [protocol](crate::protocol) did not say whether it ran.
     Aborted,
     /// A rule of the server refused it, such as a right that its caller lacks.
     Refused,

@@ -79,8 +79,8 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Calls refused because of a limit of the peer or of the whole server; none of them was executed, but for those of a
-    /// [guest](crate::server::Guest) whose reply was more than it may hold.
+    /// Calls refused because of a limit of the peer or of the whole server; none was executed, with one
+    /// exception: calls of a [guest](crate::server::Guest) whose reply was too large to hold.
     calls_refused,
     /// One-way calls dropped because of a limit; their senders find them in their account.
     sends_refused,

@@ -301,8 +301,8 @@ impl<C> ClientBuilder<C> {
     /// let client: Client = Client::builder("unix:/run/kv/kv.sock").token("mF_9.B5f-4.1JqM").unix_server_uid(998).connect_lazy();
     /// ```
     ///
-    /// Root, and the user of this process, count only if they are named, too. A user whom this namespace does not know has the uid 65534, as
-    /// all others have that it does not know: to name it trusts them all.
+    /// Root, and the user of this process, count only if they are named, too. All users that this namespace does not know
+    /// have the uid 65534. If you name it, you trust all of them.
     pub fn unix_server_uid(mut self, uid: u32) -> Self {
         self.credentials.unix_servers.push(uid);
         self

@@ -251,6 +251,15 @@ pub(super) async fn close(channels: &ChannelPool, patience: Option<Duration>) ->
     })
 }
 
+/// Closes all channels when it is dropped, so that whoever drops the future that has it closes them, too.
+pub(super) struct CloseOnDrop<'a>(pub(super) &'a ChannelPool);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.all().for_each(|channel| drop(channel.close()));
+    }
+}
+
 /// Runs `future` until `deadline`; `what` names its work in the error.
 async fn within<T>(
     deadline: &Deadline,

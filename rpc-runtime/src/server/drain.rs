@@ -44,7 +44,10 @@ fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind) {
     };
     server.audit(asker, kind, decision);
     if is_first {
+        // Whoever asks need not be in a runtime, and a service may spawn.
+        let inside = server.runtime().enter();
         let before = Before::begin(server.router().services());
+        drop(inside);
         if before.is_empty() {
             server.lifecycle().set_phase(DrainPhase::Draining);
         }
@@ -73,7 +76,7 @@ async fn run(mut closing: CloseOnDrop, before: Before) {
     if !before.is_empty() {
         let over = until(sleep(server.drain_timeout()), server.lifecycle().aborted());
         if until(over, before.ended()).await.is_none() {
-            tracing::debug!("drain: a service is late with what it does before");
+            tracing::debug!("drain: services were not ready within the drain timeout; draining now");
         }
         server.lifecycle().set_phase(DrainPhase::Draining);
     }

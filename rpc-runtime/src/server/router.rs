@@ -184,7 +184,7 @@ impl Router {
     pub(crate) fn unknown(&self, id: u64) -> Status {
         if self.later.is_some() {
             let text = format!(
-                "the client does not know the path of the procedure with id {id:#018x}, which its server asks for: say it by \
+                "the client does not know the procedure with id {id:#018x}, and the protocol of its server needs the path: add it by \
                  Client::with_procedures"
             );
             return Status::new(Code::Unimplemented, text);

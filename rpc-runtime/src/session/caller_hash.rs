@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-/// Whose call it is: the hash of a caller's name, or of what the call shows. Nobody can choose two that are equal.
+/// Whose call it is: the hash of a caller's name, or of what the call shows. The hash has a secret key, so a peer cannot choose two names with one hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallerHash(u64);
 

@@ -20,7 +20,7 @@ pub(crate) struct Denials {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Those that nobody but the connection has to answer for, within [`WINDOW`].
+    /// Denials that count against the connection, within [`WINDOW`].
     of_connection: Span,
     of_callers: Vec<CallerDenials>,
     /// Those that were logged, within [`LOG_WINDOW`].
@@ -69,11 +69,11 @@ impl Span {
 pub(crate) enum Denied {
     /// Nobody: it is not the peer's fault.
     Nobody,
-    /// The connection: nobody knows who calls, or it is whom the connection itself has named.
+    /// The connection: the caller is unknown, or the connection's own token was wrong.
     Connection,
     /// A caller that is known.
     Caller(CallerHash),
-    /// Whoever has shown this for the call alone, which is wrong. A new one each time is the connection's guess.
+    /// A wrong credential that came with this call alone. Each new one also counts against the connection.
     Guess(CallerHash),
 }
 
@@ -170,6 +170,12 @@ impl Counts {
                 is_refused: false,
             });
         }
+        if is_guess && known.is_none() {
+            let (count, next) = self.note_own(now, most);
+            if next == AfterDenial::LastOfConnection {
+                return (count, next);
+            }
+        }
         let one = &mut self.of_callers[at];
         let count = one.denied.count(now, WINDOW);
         if count == most {
@@ -179,9 +185,6 @@ impl Counts {
                 false => AfterDenial::LastOfConnection,
             };
             return (count, next);
-        }
-        if is_guess && known.is_none() {
-            return self.note_own(now, most);
         }
         (count, AfterDenial::Nothing)
     }
@@ -324,6 +327,14 @@ mod tests {
             Some(48),
             "the fiftieth token"
         );
+    }
+
+    #[test]
+    fn guesses_count_against_the_connection_also_if_one_is_too_many() {
+        let denials = Denials::default();
+        let guess = Denied::Guess(CallerHash::of_credential(b"wrong"));
+        let denial = note_shared(&denials, at(1), guess, 1);
+        assert_eq!(denial.next, AfterDenial::LastOfConnection);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::{Executed, Metadata, Procedure, Result, Status, layer::RawMessage};
 pub trait ProtocolConnection: Send + Sync + 'static {
     /// Makes a call. Returns the metadata that came beside its reply, headers and trailers together.
     ///
-    /// The future is dropped when the client gives the call up, or at its deadline. The peer is to be told then. What of the metadata is
-    /// over the limits of [`Metadata`] is left out.
+    /// The future is dropped when the client gives the call up, or at its deadline. The peer is to be told then. Metadata beyond the
+    /// limits of [`Metadata`] is left out.
     ///
     /// # Errors
     ///
@@ -28,8 +28,8 @@ pub trait ProtocolConnection: Send + Sync + 'static {
 
     /// Waits until the connection takes no further calls, and returns why.
     ///
-    /// The client then makes another connection for its next call. Calls that are open here may go on. A call that fails because of this
-    /// must fail later than this future is ready.
+    /// The client then makes another connection for its next call. Calls that are open here may go on. This future must be ready before any
+    /// call fails for that reason. It must not keep the connection alive, and it is ready when the connection is dropped.
     fn closed(&self) -> Pin<Box<dyn Future<Output = String> + Send>>;
 }
 

@@ -23,6 +23,7 @@ use rpc_runtime::{
 use tokio::{
     io::DuplexStream,
     sync::{Semaphore, watch},
+    time::timeout,
 };
 
 static PROCEDURES: [Procedure; 4] = [
@@ -246,7 +247,10 @@ async fn a_failure_says_whether_the_call_ran_as_the_protocol_does() {
         assert_eq!((error.code(), error.executed()), (code, executed));
     }
     let error = one(&client, "panic").await.unwrap_err();
-    assert_eq!((error.code(), error.executed()), (Code::Unknown, Executed::Yes));
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Internal, Executed::Maybe)
+    );
     for (text, says) in [("silent", "sent no reply"), ("twice", "sent several replies")] {
         let error = one(&client, text).await.unwrap_err();
         assert_eq!(
@@ -281,16 +285,20 @@ async fn a_call_that_did_not_run_is_made_again_on_the_next_connection() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dropped_call_and_a_late_one_are_dropped_at_the_protocol() {
     let toy = Toy::default();
     let client = client(&toy);
     let mut waiting = toy.0.waiting.subscribe();
-    let late = client.call().timeout(Duration::from_millis(20));
-    let error = late
-        .send_recv::<_, String>(ONE, "hang".to_owned())
-        .await
-        .unwrap_err();
+    let late = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let late = client.call().timeout(Duration::from_secs(20));
+            late.send_recv::<_, String>(ONE, "hang".to_owned()).await
+        })
+    };
+    waiting.wait_for(|waiting| *waiting == 1).await.unwrap();
+    let error = late.await.unwrap().unwrap_err();
     assert!(error.is_timeout(), "{error}");
     waiting.wait_for(|waiting| *waiting == 0).await.unwrap();
     let dropped = {
@@ -302,7 +310,7 @@ async fn a_dropped_call_and_a_late_one_are_dropped_at_the_protocol() {
     waiting.wait_for(|waiting| *waiting == 0).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_way_calls_are_counted_when_their_replies_have_come() {
     let toy = Toy::default();
     let client = client(&toy);
@@ -316,13 +324,34 @@ async fn one_way_calls_are_counted_when_their_replies_have_come() {
         let client = client.clone();
         tokio::spawn(async move { client.barrier().await })
     };
-    tokio::task::yield_now().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!barrier.is_finished(), "one reply has not come");
     toy.0.gate.add_permits(1);
     let account = barrier.await.unwrap().unwrap();
     assert_eq!((account.received(), account.pending()), (6, 0), "{account}");
-    assert_eq!((account.handled(), account.failed()), (3, 2), "{account}");
-    assert_eq!(account.dropped().collect::<Vec<_>>(), [(DropReason::Draining, 1)]);
+    assert_eq!((account.handled(), account.failed()), (3, 1), "{account}");
+    let mut dropped: Vec<_> = account.dropped().collect();
+    dropped.sort_by_key(|(reason, _)| reason.to_string());
+    assert_eq!(dropped, [(DropReason::Aborted, 1), (DropReason::Draining, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_waits_for_one_way_calls_within_its_bound_and_closes_if_it_is_given_up() {
+    for is_given_up in [false, true] {
+        let toy = Toy::default();
+        let client = builder(&toy, "toy://here")
+            .timeout(None)
+            .connect_lazy()
+            .with_procedures(&PROCEDURES);
+        client.call().send(ONE, "hang".to_owned()).await.unwrap();
+        let mut waiting = toy.0.waiting.subscribe();
+        waiting.wait_for(|waiting| *waiting == 1).await.unwrap();
+        let patience = Duration::from_secs(if is_given_up { 1 } else { 60 });
+        let closed = timeout(patience, client.close()).await;
+        assert_eq!(closed.is_err(), is_given_up);
+        let error = one(&client, "late").await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+    }
 }
 
 #[tokio::test]

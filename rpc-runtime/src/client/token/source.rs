@@ -66,7 +66,7 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// The client asks when a call needs a token, and again in time before it expires. It asks once at a time, gives up after 30 s,
     /// and pauses after a failure, longer each time. The runtime of the call that needs a token asks. If it stands still for 4 s, or
-    /// the source blocks its thread for as long, the next call of another runtime asks, too.
+    /// the source blocks its thread for as long, the next call whose task still runs asks, too.
     ///
     /// # Errors
     ///

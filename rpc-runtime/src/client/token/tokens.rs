@@ -28,7 +28,8 @@ use crate::{
 /// A client's tokens from its source.
 ///
 /// A task asks the source, so that a caller that gives up does not end it for others. There is one such task at a time, in the runtime of
-/// the call that was first. It shows that it lives, because that runtime may stand still: then a call of another one begins anew.
+/// the call that was first. The task reports once a second that it runs, because that runtime may stand still. If it does not report for 4 s, the
+/// next call starts a new task.
 pub(in crate::client) struct Tokens {
     source: Arc<dyn DynTokenSource>,
     state: Arc<Mutex<TokensState>>,
@@ -40,6 +41,8 @@ struct TokensState {
     fetch: Option<Fetch>,
     /// How many tasks have asked the source.
     fetches: u64,
+    /// The number of the newest task that has answered.
+    answered: u64,
 }
 
 struct Fetch {
@@ -67,6 +70,7 @@ impl Tokens {
             cache: TokenCache::new(fastrand::Rng::new()),
             fetch: None,
             fetches: 0,
+            answered: 0,
         };
         Self {
             source,
@@ -191,8 +195,10 @@ impl Tokens {
             let token = ask(&*source, &sender).await;
             if let Some(state) = cache.upgrade() {
                 let mut state = lock(&state);
-                // Another task has asked since, if this one did not show that it lives.
-                if state.fetches == number {
+                // Another task may have asked since, if this one did not report. A token is good all the same, and a failure is not news.
+                let is_last = state.fetches == number;
+                if number > state.answered && (is_last || token.is_ok()) {
+                    state.answered = number;
                     state.cache.fetched(token, Instant::now());
                 }
             }

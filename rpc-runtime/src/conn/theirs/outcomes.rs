@@ -92,6 +92,9 @@ impl Theirs {
             (End::Reported { executed, .. }, _) if *executed == Executed::No => {
                 Fate::Dropped(DropReason::Draining)
             }
+            (End::Reported { executed, .. }, _) if *executed == Executed::Maybe => {
+                Fate::Dropped(DropReason::Aborted)
+            }
             (End::Failed(_) | End::Reported { .. }, _) => Fate::Failed,
             (End::Dropped, Some(Unwanted::Deadline)) => Fate::Expired,
             (End::Dropped, _) => Fate::Dropped(DropReason::Aborted),

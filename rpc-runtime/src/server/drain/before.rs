@@ -10,7 +10,21 @@ use std::{
 use crate::{Service, base::panic::Panic};
 
 /// What services do before a drain. One that panics does nothing more.
-pub(super) struct Before(Vec<Pin<Box<dyn Future<Output = ()> + Send>>>);
+pub(super) struct Before(Vec<Preparing>);
+
+/// What one service does.
+struct Preparing(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Drop for Preparing {
+    /// Its drop may panic, too.
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take() {
+            if Panic::catch(|| drop(future)).is_err() {
+                note_panic();
+            }
+        }
+    }
+}
 
 impl Before {
     /// Lets each service begin.
@@ -21,7 +35,7 @@ impl Before {
                 None
             })
         });
-        Self(begun.collect())
+        Self(begun.map(|future| Preparing(Some(future))).collect())
     }
 
     /// Returns whether no service does anything.
@@ -33,8 +47,17 @@ impl Before {
     pub(super) async fn ended(mut self) {
         poll_fn(|cx| {
             self.0.retain_mut(|one| {
-                let poll = Panic::catch(|| one.as_mut().poll(cx));
-                poll.map_or_else(|_| note_panic(), |poll| poll.is_pending())
+                let poll = Panic::catch(|| match &mut one.0 {
+                    Some(future) => future.as_mut().poll(cx),
+                    None => Poll::Ready(()),
+                });
+                poll.map_or_else(
+                    |_| {
+                        note_panic();
+                        false
+                    },
+                    |poll| poll.is_pending(),
+                )
             });
             match self.0.is_empty() {
                 true => Poll::Ready(()),
@@ -45,8 +68,6 @@ impl Before {
     }
 }
 
-/// Logs a panic. Returns that nothing more is to be done.
-fn note_panic() -> bool {
+fn note_panic() {
     tracing::error!("a service panicked before a drain");
-    false
 }

@@ -10,6 +10,7 @@ use std::{
 use super::Incoming;
 use crate::{
     Code, Executed, Metadata, Result, Status,
+    base::panic::Panic,
     conn::{End, MEMORY_SHORT, Unstarted},
     driver::Clock,
     layer::RawMessage,
@@ -68,7 +69,12 @@ impl Incoming {
                     }
                     self.report(&failure).await;
                 }
-                Err(panic) => self.panicked(panic.text()),
+                // It broke in this process. Whether the server has run the call is not known.
+                Err(panic) => {
+                    let text = format!("the protocol panicked: {}", panic.text().unwrap_or("no text"));
+                    let failure = OutgoingFailure::new(Status::internal(text), Executed::Maybe);
+                    self.report(&failure).await;
+                }
             }
         })
     }
@@ -121,9 +127,11 @@ impl Incoming {
 
     /// If `connection` takes no more calls, tells our peer so first, so that it makes the call again by another one.
     fn leave(&self, connection: &dyn ProtocolConnection) {
-        let mut closed = connection.closed();
-        let mut cx = TaskContext::from_waker(Waker::noop());
-        if let Poll::Ready(why) = closed.as_mut().poll(&mut cx) {
+        let closed = Panic::catch(|| {
+            let mut cx = TaskContext::from_waker(Waker::noop());
+            connection.closed().as_mut().poll(&mut cx)
+        });
+        if let Ok(Poll::Ready(why)) = closed {
             self.session.retire(&why);
         }
     }
