@@ -17,7 +17,10 @@ use rpc_runtime::{
     Client,
     server::{GuestConnection, GuestServer, GuestStream, PeerCut, PeerFault, Transport},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     any_authority::AnyAuthority,
@@ -35,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) server: GuestServer,
     pub(crate) client: Client,
     pub(crate) traffic: Arc<Traffic>,
+    /// All bytes that h2 has not written have a clone.
+    pub(crate) unwritten: Arc<()>,
     settings: Settings,
 }
 
@@ -84,6 +89,7 @@ pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
         client,
         server,
         traffic,
+        unwritten: Arc::default(),
         settings,
     });
     match accept(&shared, connection).await {
@@ -156,8 +162,11 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
     let mut draining = pin!(shared.server.draining());
     let mut is_ending = false;
     let mut idle = pin!(sleep(IDLE));
+    // The tasks of the open requests, and how many looks in a row have found none.
+    let (mut answers, mut quiet) = (JoinSet::new(), 0);
     loop {
         let next = poll_fn(|cx| -> Poll<Result<Next, h2::Error>> {
+            while answers.try_join_next().is_some() {}
             if !is_ending && draining.as_mut().poll(cx).is_ready() {
                 is_ending = true;
                 connection.graceful_shutdown();
@@ -178,9 +187,11 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
                 }
             }
             while is_ending && idle.as_mut().poll(cx).is_ready() {
-                // Each open request has a clone.
-                if Arc::strong_count(shared) == 1 {
-                    return Poll::Ready(Ok(Next::Closed));
+                let is_quiet = answers.is_empty() && Arc::strong_count(&shared.unwritten) == 1;
+                quiet = if is_quiet { quiet + 1 } else { 0 };
+                // What has ended since the look before may have trailers to write.
+                if quiet == 2 {
+                    return Poll::Ready(Ok(Next::Quiet));
                 }
                 idle.as_mut().reset(Instant::now() + IDLE);
             }
@@ -189,9 +200,11 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
         match next.await? {
             Next::Request((request, respond)) => {
                 shared.traffic.add_useful(header_list(request.headers()) + UNREAD);
-                tokio::spawn(answer(Arc::clone(shared), request, respond));
+                answers.spawn(answer(Arc::clone(shared), request, respond));
             }
             Next::Closed => return Ok(()),
+            // A peer whose PONG is late learns by this which of its calls were not taken.
+            Next::Quiet => return send_away(&mut connection, Reason::NO_ERROR).await,
             Next::Silence => {
                 let text = format!("nothing came in {:?} after a PING", settings.keep_alive_timeout);
                 shared.server.note_cut(PeerCut::Silence, &text);
@@ -223,6 +236,8 @@ enum Next {
     Request((Request<RecvStream>, SendResponse<HeldBytes>)),
     /// It has ended well.
     Closed,
+    /// It is to end, and nothing is open.
+    Quiet,
     /// The peer is dead.
     Silence,
     /// The peer sends too much that is of no request.
@@ -254,8 +269,8 @@ async fn answer(shared: Arc<Shared>, request: Request<RecvStream>, mut respond: 
 
 /// What a peer may send of one stream before it is read. Not measured.
 pub(crate) const STREAM_WINDOW: u32 = 64 << 10;
-/// What a request is worth beside its headers, so that its body is no flood if it is refused and nobody reads that: an eighth of a window,
-/// as [`Traffic::is_flood`] multiplies it.
+/// What a request is worth beside its headers: an eighth of a window. [`Traffic::is_flood`] multiplies it by 8, so a refused request whose body
+/// is not read counts as no flood.
 const UNREAD: usize = STREAM_WINDOW as usize / 8;
 /// What HTTP/2 adds to the name and the value of a header.
 pub(crate) const HEADER: usize = 32;

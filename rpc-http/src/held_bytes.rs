@@ -1,5 +1,7 @@
 //! HeldBytes: bytes on their way to the peer, in the server's account of memory until they are written.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 use rpc_runtime::server::HeldMemory;
 
@@ -8,11 +10,17 @@ use rpc_runtime::server::HeldMemory;
 pub(crate) struct HeldBytes {
     bytes: Bytes,
     _held: HeldMemory,
+    _unwritten: Arc<()>,
 }
 
 impl HeldBytes {
-    pub(crate) fn new(bytes: Bytes, held: HeldMemory) -> Self {
-        Self { bytes, _held: held }
+    /// Each has a clone of `unwritten`.
+    pub(crate) fn new(bytes: Bytes, held: HeldMemory, unwritten: &Arc<()>) -> Self {
+        Self {
+            bytes,
+            _held: held,
+            _unwritten: Arc::clone(unwritten),
+        }
     }
 }
 

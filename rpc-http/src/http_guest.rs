@@ -27,7 +27,7 @@ pub(crate) struct Settings {
 }
 
 impl Http {
-    /// Makes one without a protocol.
+    /// Creates a guest that serves no protocol yet.
     pub fn new() -> Self {
         Self(Settings {
             grpc: false,
@@ -67,7 +67,7 @@ impl Http {
 
     /// Sets how long a peer may be silent before it gets a PING. Default: 60 s.
     ///
-    /// It is looked at once in that time, so the PING goes out after one to two of it.
+    /// The server looks once per interval, so the PING goes out after one to two intervals.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.0.keep_alive = interval;
         self
@@ -87,7 +87,8 @@ impl Default for Http {
 }
 
 impl Guest for Http {
-    /// True for the first byte of `PRI * HTTP/2.0`. What begins with another byte gets an answer that says what the port speaks.
+    /// True for the first byte of `PRI * HTTP/2.0`. What begins with another byte gets an answer that says what the port speaks. POST, PUT and
+    /// PATCH of HTTP/1 begin with this byte, too: such a connection is closed without an answer.
     fn takes(&self, first: u8) -> bool {
         first == b'P'
     }

@@ -78,9 +78,10 @@ impl Grpc {
         self
     }
 
-    /// Sets how often a server gets a PING while calls are open; `None` for never. Default: every 6 minutes.
+    /// Sets after how long without a byte from the server a PING is sent, while calls are open; `None` for never. Default: 6 minutes.
     ///
-    /// Many servers end a connection that sends PINGs more often than every 5 minutes, because nothing else is in their configuration.
+    /// The client looks once per interval, so the PING goes out after one to two intervals. By default, many servers end a connection that
+    /// sends PINGs more often than every 5 minutes.
     pub fn keep_alive(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.0.keep_alive = interval.into();
         self

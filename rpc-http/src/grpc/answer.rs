@@ -89,7 +89,7 @@ impl<'a> Answer<'a> {
             pace.moved(chunk.len());
             if !chunk.is_empty() {
                 let held = held.split(chunk.len() as u64);
-                let sent = body.send_data(HeldBytes::new(chunk, held), false);
+                let sent = body.send_data(HeldBytes::new(chunk, held, &self.shared.unwritten), false);
                 sent.map_err(|_| Unsent::Gone)?;
             }
         }

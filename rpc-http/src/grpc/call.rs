@@ -103,6 +103,8 @@ impl Asked {
     ) -> Result<Metadata, Ended> {
         let replied = async {
             let request = messages.only().await?;
+            // From here on the inner call counts it.
+            messages.release();
             let call = self.call(shared);
             let replied = call.send_recv::<_, RawMessage>(self.procedure, request);
             Ok(replied.with_receipt().await?)
@@ -118,6 +120,8 @@ impl Asked {
     ) -> Result<Metadata, Ended> {
         let opened = async {
             let request = messages.only().await?;
+            // From here on the inner call counts it.
+            messages.release();
             let call = self.call(shared);
             Ok(call
                 .reply_stream::<_, RawMessage>(self.procedure, request)

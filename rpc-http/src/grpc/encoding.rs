@@ -63,7 +63,7 @@ impl Encoding {
             .map_or(&b"identity"[..], |value| value.as_bytes());
         Self::named(name).ok_or_else(|| {
             let name = String::from_utf8_lossy(name);
-            format!("grpc-encoding {name} is not supported, but {ACCEPTED}")
+            format!("grpc-encoding {name} is not supported; use one of: {ACCEPTED}")
         })
     }
 

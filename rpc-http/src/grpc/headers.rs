@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rpc_runtime::{Metadata, Status};
 
+use super::initial_metadata;
 use crate::connection::HEADER;
 
 /// Base64 as gRPC wants it: written without padding, read with or without.
@@ -23,7 +24,7 @@ pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
 ///
 /// # Errors
 ///
-/// INVALID_ARGUMENT if the value of a `-bin` key is not base64.
+/// INTERNAL if the value of a `-bin` key is not base64: INVALID_ARGUMENT would say that a handler found it.
 pub(crate) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
     let mut metadata = Metadata::new();
     for (key, value) in headers {
@@ -39,7 +40,7 @@ pub(crate) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
         for part in value.as_bytes().split(|byte| *byte == b',') {
             let decoded = BASE64.decode(part.trim_ascii());
             let decoded =
-                decoded.map_err(|_| Status::invalid_argument(format!("the value of {key} is not base64")))?;
+                decoded.map_err(|_| Status::internal(format!("the value of {key} is not base64")))?;
             metadata.append(key, decoded);
         }
     }
@@ -95,6 +96,10 @@ pub(crate) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap, room: &
 /// What cannot, and what to do.
 pub(crate) fn check_metadata(metadata: &Metadata) -> Result<(), String> {
     for (key, value) in metadata {
+        // A handler may forward all that its own caller sent.
+        if key == initial_metadata::KEY {
+            continue;
+        }
         let fault = if HeaderName::from_bytes(key.as_bytes()).is_err() {
             "is no name of a header: use letters, digits, '-', '_' and '.'"
         } else if is_reserved(key) {
@@ -116,7 +121,7 @@ fn is_printable(value: &[u8]) -> bool {
 }
 
 /// True for keys that belong to HTTP, to gRPC, or to the runtime.
-pub(super) fn is_reserved(key: &str) -> bool {
+fn is_reserved(key: &str) -> bool {
     key.starts_with("grpc-")
         || key.starts_with("rpc-")
         || matches!(

@@ -12,14 +12,14 @@ use std::{
 use bytes::Bytes;
 use rpc_runtime::{Context, Metadata, Result, Status};
 
-use super::headers::is_reserved;
+use super::headers::check_metadata;
 
 /// Adds an entry to the headers of the answer to a gRPC call: gRPC's initial metadata.
 ///
 /// It needs [`Http::initial_metadata`](crate::Http::initial_metadata). Without that, and for a caller of the native protocol, the entry becomes
 /// reply metadata, as by [`Context::add_reply_metadata`], and so a gRPC caller finds it in the trailers.
 ///
-/// The headers go with the first message. A value that is not printable ASCII is left out, unless its key ends in `-bin`.
+/// The headers go with the first message.
 ///
 /// ```
 /// use rpc_http::add_initial_metadata;
@@ -34,18 +34,16 @@ use super::headers::is_reserved;
 /// # Errors
 ///
 /// FAILED_PRECONDITION if the headers are sent already, because the handler has sent a message or the call is over. INVALID_ARGUMENT for a key
-/// of HTTP, of gRPC or of the runtime. RESOURCE_EXHAUSTED if the entry does not fit into a [`Metadata`].
+/// of HTTP, of gRPC or of the runtime, for one that is no name of a header, and for a value that is not printable ASCII, unless its key ends in
+/// `-bin`. RESOURCE_EXHAUSTED if the entry does not fit into a [`Metadata`].
 pub fn add_initial_metadata(cx: &Context, key: impl Into<String>, value: impl Into<Bytes>) -> Result<()> {
     let (mut key, value) = (key.into(), value.into());
     let Some(id) = cx.metadata().get(KEY) else {
         return cx.add_reply_metadata(key, value);
     };
     key.make_ascii_lowercase();
-    if is_reserved(&key) {
-        return Err(Status::invalid_argument(format!(
-            "the key {key} is not for metadata: it belongs to HTTP, to gRPC or to the runtime"
-        )));
-    }
+    let entry = Metadata::from([(key.as_str(), value.clone())]);
+    check_metadata(&entry).map_err(Status::invalid_argument)?;
     let mut calls = calls();
     let call = number(id).and_then(|id| calls.get_mut(&id));
     let Some(Headers::Unsent(metadata)) = call else {
@@ -129,7 +127,7 @@ fn number(bytes: &[u8]) -> Option<u64> {
 }
 
 /// The key of the entry with a call's number. gRPC callers cannot send it: keys that begin with `grpc-` are left out.
-const KEY: &str = "grpc-initial-metadata";
+pub(super) const KEY: &str = "grpc-initial-metadata";
 
 #[cfg(test)]
 mod tests {

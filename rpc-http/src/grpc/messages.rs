@@ -65,16 +65,26 @@ impl<'a> Messages<'a> {
     /// As [`Messages::next`]; UNIMPLEMENTED if there is none, or more than one.
     pub(super) async fn only(&mut self) -> Result<RawMessage, Broken> {
         let message = self.read(Some(self.pace())).await?;
-        let message =
-            message.ok_or_else(|| Status::unimplemented("the call has no message, and takes one"))?;
+        let message = message.ok_or_else(|| {
+            Status::unimplemented("the call carried no message, and this procedure takes one")
+        })?;
         if self.unread.len() > 0 || self.has_more().await? {
-            return Err(Status::unimplemented("the call has several messages, and takes one").into());
+            return Err(Status::unimplemented(
+                "the call carried several messages, and this procedure takes one",
+            )
+            .into());
         }
         Ok(message)
     }
 
-    /// Counts a whole window as held, beside a message of `len` bytes: while its handler does not take that, nobody reads what the
-    /// caller sends meanwhile.
+    /// Counts the message that was read no longer as held: it has gone on.
+    pub(super) fn release(&mut self) {
+        // Less can always be held.
+        let _ = self.hold(0);
+    }
+
+    /// Counts a whole window beside a message of `len` bytes. While the handler does not take the message, the body is not read, and the
+    /// caller may fill the window.
     ///
     /// # Errors
     ///
@@ -90,6 +100,8 @@ impl<'a> Messages<'a> {
             if let Some(message) = self.checked(taken)? {
                 return Ok(Some(RawMessage(message)));
             }
+            // The message before has gone on.
+            self.hold(0)?;
             let Some(chunk) = self.chunk(pace.as_mut()).await? else {
                 if self.unread.len() == 0 {
                     return Ok(None);

@@ -64,7 +64,7 @@ fn encoded(text: &str) -> String {
     cut + ELLIPSIS
 }
 
-/// The details of a status: what the handler gave, if that is a `google.rpc.Status`, or else the one of them.
+/// Returns the details as the bytes of a `google.rpc.Status`: the handler's own, or a new one that carries them in an `Any`.
 fn details(status: &Status) -> Option<HeaderValue> {
     if status.details().is_empty() {
         return None;

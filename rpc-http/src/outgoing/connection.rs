@@ -89,7 +89,7 @@ impl Connection {
             calls: Arc::default(),
         });
         let (stream, first) = FirstBytes::note(stream);
-        // What it writes has no limit: a server that takes nothing answers no PING.
+        // Writes have no time limit: a server that reads nothing answers no PING, and keep-alive ends it.
         let stream = WatchedStream::new(stream, Duration::MAX);
         let traffic = Arc::clone(stream.traffic());
         let opened = shake_hands(stream).await;

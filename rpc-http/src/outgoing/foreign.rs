@@ -1,8 +1,11 @@
 //! Answers that are not gRPC: the error of a proxy, or a page of HTML.
 
+use std::time::Duration;
+
 use h2::RecvStream;
 use http::StatusCode;
 use rpc_runtime::{Code, Executed, Status, protocol::OutgoingFailure};
+use tokio::time::timeout;
 
 /// The failure of a call whose answer is not gRPC: the code that gRPC has for the status of HTTP, and the first line of the body.
 pub(super) async fn failure(status: StatusCode, content_type: &[u8], body: RecvStream) -> OutgoingFailure {
@@ -32,9 +35,16 @@ fn code_of(status: StatusCode) -> Code {
     }
 }
 
-/// Reads the beginning of a body.
+/// Reads the beginning of a body, as far as it comes soon.
 async fn begin(mut body: RecvStream) -> Vec<u8> {
     let mut read = Vec::new();
+    // What has come until then is enough: the page may have no end.
+    let _ = timeout(SOON, read_into(&mut read, &mut body)).await;
+    read.truncate(READ);
+    read
+}
+
+async fn read_into(read: &mut Vec<u8>, body: &mut RecvStream) {
     while read.len() < READ {
         let Some(Ok(chunk)) = body.data().await else {
             break;
@@ -43,8 +53,6 @@ async fn begin(mut body: RecvStream) -> Vec<u8> {
         // The stream is open, so there is no error.
         let _ = body.flow_control().release_capacity(chunk.len());
     }
-    read.truncate(READ);
-    read
 }
 
 /// The first line with text in it, without the tags of HTML.
@@ -68,6 +76,8 @@ fn first_line(body: &[u8]) -> Option<String> {
     Some(line.escape_debug().to_string())
 }
 
+/// How long the beginning of a body may take.
+const SOON: Duration = Duration::from_secs(1);
 /// How many bytes of a body are read.
 const READ: usize = 2048;
 /// How many characters of a line are shown.

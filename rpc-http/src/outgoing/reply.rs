@@ -28,19 +28,21 @@ pub(super) async fn receive(
         .await
         .map_err(|error| shared.failure(&error))?
         .into_parts();
-    // An answer without a body has its end in its headers.
-    if head.headers.contains_key(STATUS) {
-        return end(&head.headers, None);
-    }
     let content_type = head.headers.get(CONTENT_TYPE);
     let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
-    if head.status != StatusCode::OK || !is_grpc(content_type) {
+    let is_grpc = head.status == StatusCode::OK && is_grpc(content_type);
+    // An answer without a body has its end in its headers.
+    if head.headers.contains_key(STATUS) && (body.is_end_stream() || !is_grpc) {
+        return end(&head.headers, None);
+    }
+    if !is_grpc {
         return Err(foreign::failure(head.status, content_type, body).await);
     }
     let encoding = Encoding::of_reply(&head.headers).map_err(malformed)?;
     let mut messages = Messages::new(body, encoding, shared.max_message);
     let broken = |broken| match broken {
-        Broken::Peer(error) => shared.failure(&error),
+        // The answer has begun, so the handler may have run, whatever the server says now.
+        Broken::Peer(error) => OutgoingFailure::new(shared.failure(&error).status().clone(), Executed::Maybe),
         Broken::Body(status) => malformed(status),
     };
     while let Some(message) = messages.next().await.map_err(broken)? {
@@ -67,10 +69,9 @@ fn end(trailers: &HeaderMap, headers: Option<&HeaderMap>) -> Result<Metadata, Ou
     }
 }
 
-/// Whether the handler of a call ran to its end that ended with `code`.
+/// Says whether the handler ran, by the code of its end.
 ///
-/// The libraries of gRPC never make these codes themselves, so a handler did, or code that stands for it. The others may come from
-/// a library, or from a proxy, before the handler, instead of it or after it.
+/// gRPC libraries never make these codes, so a handler did. A library or a proxy may make the others, before or after the handler.
 fn executed(code: Code) -> Executed {
     match code {
         Code::InvalidArgument

@@ -52,7 +52,7 @@ impl Target {
 pub(super) fn head(shared: &Shared, call: &OutgoingCall) -> Result<Request<()>> {
     let path = format!("/{}", call.procedure().path());
     let path = PathAndQuery::try_from(path)
-        .map_err(|_| Status::invalid_argument("the path of the procedure is none of HTTP"))?;
+        .map_err(|_| Status::invalid_argument("the path of the procedure cannot be a path of HTTP"))?;
     let target = &shared.target;
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(target.scheme.clone());
@@ -79,7 +79,7 @@ fn add_headers(shared: &Shared, call: &OutgoingCall, headers: &mut HeaderMap) ->
     }
     let metadata = call.metadata();
     check_metadata(&metadata).map_err(Status::invalid_argument)?;
-    // How much the server takes, it says itself.
+    // No limit here: a server refuses a header list that is too long.
     add_metadata(&metadata, headers, &mut Room(usize::MAX));
     headers
         .entry(USER_AGENT)

@@ -70,7 +70,7 @@ async fn what_is_wrong_with_a_call_is_said() {
             FETCH,
             &[("key-bin", "!")],
             good.clone(),
-            "3",
+            "13",
             "the value of key-bin is not base64",
         ),
         (
@@ -78,14 +78,14 @@ async fn what_is_wrong_with_a_call_is_said() {
             &[],
             Bytes::new(),
             "12",
-            "the call has no message, and takes one",
+            "the call carried no message, and this procedure takes one",
         ),
         (
             FETCH,
             &[],
             twice,
             "12",
-            "the call has several messages, and takes one",
+            "the call carried several messages, and this procedure takes one",
         ),
         (
             FETCH,

@@ -19,7 +19,7 @@ pub(super) fn decompress(message: &[u8], max: usize) -> Result<Bytes, Status> {
     let mut plain = Vec::new();
     let most = (max as u64).saturating_add(1);
     let read = MultiGzDecoder::new(message).take(most).read_to_end(&mut plain);
-    read.map_err(|error| Status::internal(format!("a message is no gzip: {error}")))?;
+    read.map_err(|error| Status::internal(format!("a message cannot be decompressed as gzip: {error}")))?;
     if plain.len() > max {
         return Err(too_long(plain.len() as u64, max));
     }

@@ -65,7 +65,7 @@ fn new_compressor() -> Option<CCtx<'static>> {
 }
 
 fn malformed(text: &str) -> Status {
-    Status::internal(format!("a message is no zstd: {text}"))
+    Status::internal(format!("a message cannot be decompressed as zstd: {text}"))
 }
 
 thread_local! {

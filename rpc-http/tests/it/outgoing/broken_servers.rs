@@ -258,7 +258,7 @@ async fn odd_answers_become_clear_errors() {
             trailers: Some(OK),
             code: Code::Internal,
             executed: Executed::Maybe,
-            text: "grpc-encoding br is not supported, but zstd, gzip, identity",
+            text: NOT_BR,
         },
         Case {
             headers: &GOOD,
@@ -289,6 +289,12 @@ async fn odd_answers_become_clear_errors() {
     }
 }
 
+/// The features of the crate say what else there is.
+const NOT_BR: &str = match cfg!(feature = "zstd") {
+    true => "grpc-encoding br is not supported; use one of: zstd, gzip, identity",
+    false => "grpc-encoding br is not supported; use one of: gzip, identity",
+};
+
 #[tokio::test]
 async fn resets_become_the_codes_of_grpc() {
     for (reason, code) in [
@@ -307,6 +313,37 @@ async fn resets_become_the_codes_of_grpc() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_has_begun_may_have_run_whatever_its_reset_says() {
+    let error = fetch(async |connection, stream| {
+        connection.headers(stream, &GOOD).await;
+        connection.reset_stream(stream, Reason::REFUSED_STREAM).await;
+    })
+    .await
+    .unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unavailable, Executed::Maybe),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_page_that_does_not_end_is_no_call_that_does_not_end() {
+    let server = RawServer::bind().await;
+    let kv: KvClient = builder(&server.address()).timeout(None).connect_lazy();
+    let call = tokio::spawn(async move { kv.send_recv().fetch("dog").await });
+    let mut connection = server.accept().await;
+    let stream = connection.request().await;
+    let page = [(":status", "200"), ("content-type", "text/event-stream")];
+    connection.headers(stream, &page).await;
+    connection.body(stream, &b"data: one"[..]).await;
+    let error = timeout(LONG, call).await.unwrap().unwrap().unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Unknown, Executed::Maybe));
+    assert!(error.message().ends_with(": \"data: one\""), "{error}");
+    drop(connection);
 }
 
 /// Connects to a server that sends `greeting` and closes. Returns the error.
