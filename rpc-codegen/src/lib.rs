@@ -168,7 +168,7 @@
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
 //! | [`message_attribute`](Config::message_attribute), [`enum_attribute`](Config::enum_attribute) | none | the same for messages or enums only |
 //! | [`client_attribute`](Config::client_attribute), [`server_attribute`](Config::server_attribute), [`trait_attribute`](Config::trait_attribute) | none | adds attributes to what a service becomes |
-//! | [`without_descriptors`](Config::without_descriptors) | servers carry descriptors | leaves them out: reflection then knows their names only |
+//! | [`without_descriptors`](Config::without_descriptors) | servers carry descriptors | leaves them out: reflection then knows only the names of services |
 //! | [`file_descriptor_set_path`](Config::file_descriptor_set_path) | not written | writes the descriptors of all files |
 //! | [`runtime_path`](Config::runtime_path) | `::rpc_runtime` | sets the path of rpc-runtime in the generated code |
 //!

@@ -9,15 +9,19 @@ pub(crate) const FILE_NAME: &str = "rpc_protos.rs";
 
 /// The name of a package's file.
 pub(super) fn file_name(module: &[String]) -> String {
-    if module.is_empty() {
-        return "_.rs".to_owned();
-    }
-    format!("{}.rs", module.join(".").replace("r#", ""))
+    format!("{}.rs", stem(module))
 }
 
 /// The name of the file with the descriptors of a package's services.
 pub(super) fn descriptors_name(module: &[String]) -> String {
-    file_name(module).replace(".rs", ".binpb")
+    format!("{}.binpb", stem(module))
+}
+
+fn stem(module: &[String]) -> String {
+    match module {
+        [] => "_".to_owned(),
+        parts => parts.join(".").replace("r#", ""),
+    }
 }
 
 /// A module and its child modules.

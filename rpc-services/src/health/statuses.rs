@@ -36,7 +36,7 @@ pub(super) struct Statuses {
     state: Mutex<State>,
     /// Wakes watchers after a change.
     changed: Notify,
-    /// Wakes who waits until all watchers are told of the end.
+    /// Wakes the drain when all watchers have been told.
     told: Notify,
 }
 

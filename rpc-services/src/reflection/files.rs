@@ -1,6 +1,6 @@
 //! Files: compiled .proto files, and which of them defines what.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rpc_runtime::{
     Bytes,
@@ -18,6 +18,8 @@ pub(super) struct Files {
     by_name: HashMap<String, FileId>,
     /// By full name: services, procedures, messages, fields, oneofs, enums, their values, extensions.
     by_symbol: HashMap<String, FileId>,
+    /// The full names of all messages.
+    messages: HashSet<String>,
     /// By the full name of the message that is extended, and by number.
     by_extension: HashMap<String, BTreeMap<i32, FileId>>,
 }
@@ -63,7 +65,7 @@ impl Files {
     pub(super) fn extensions(&self, message: &str) -> Option<Vec<i32>> {
         match self.by_extension.get(message) {
             Some(extensions) => Some(extensions.keys().copied().collect()),
-            None => self.defining(message).map(|_| Vec::new()),
+            None => self.messages.contains(message).then(Vec::new),
         }
     }
 
@@ -104,6 +106,7 @@ impl Definitions<'_> {
 
     fn add_message(&mut self, scope: &str, proto: &DescriptorProto) {
         let message = self.add(scope, proto.name());
+        self.files.messages.insert(message.clone());
         for field in &proto.field {
             self.add(&message, field.name());
         }
