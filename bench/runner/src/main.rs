@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         [] => measured(&options)?,
         dirs => {
             let runs = dirs.iter().map(|dir| read(dir.join("raw.jsonl")));
-            results::joined(runs.collect::<Result<_, _>>()?)
+            results::joined(runs.collect::<Result<_, _>>()?)?
         }
     };
     let text = report::markdown(&rows);

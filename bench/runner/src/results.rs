@@ -5,9 +5,23 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 /// The rows of several runs as one: the rounds of each are numbered after those of the runs before it.
-pub fn joined(runs: Vec<Vec<Value>>) -> Vec<Value> {
+///
+/// # Errors
+///
+/// If the runs are of different machines, compilers or commits.
+pub fn joined(runs: Vec<Vec<Value>>) -> Result<Vec<Value>, String> {
     let mut all: Vec<Value> = Vec::new();
     for run in runs {
+        if let (Some(first), Some(row)) = (all.first(), run.first()) {
+            for what in ["machine", "rustc", "commit", "window_ms"] {
+                if first[what] != row[what] {
+                    return Err(format!(
+                        "runs cannot be joined: {what} is {} in the first one and {} in another; measure again",
+                        first[what], row[what]
+                    ));
+                }
+            }
+        }
         let next = all.iter().filter_map(|row| row["round"].as_u64()).max();
         let next = next.map_or(0, |last| last + 1);
         let had_machine = !all.is_empty();
@@ -31,7 +45,7 @@ pub fn joined(runs: Vec<Vec<Value>>) -> Vec<Value> {
             .as_str()
             .is_some_and(|label| measured.contains(label))
     });
-    all
+    Ok(all)
 }
 
 /// The rows of a run.
@@ -170,7 +184,7 @@ mod tests {
     fn rounds_of_a_later_run_are_further_rounds() {
         let turn = |round: u64, peer: &str, rate: f64| json!({"round": round, "scenario": "upload", "peer": peer, "got": {"per_s": rate}});
         let first = vec![
-            json!({"machine": "one"}),
+            json!({"machine": "one", "commit": "a"}),
             json!({"skipped": "tarpc", "reason": "why"}),
             turn(0, "rpc", 4.0),
             turn(0, "tonic", 2.0),
@@ -178,16 +192,16 @@ mod tests {
             turn(1, "tonic", 3.0),
         ];
         let second = vec![
-            json!({"machine": "two"}),
+            json!({"machine": "one", "commit": "a"}),
             turn(0, "rpc", 20.0),
             turn(0, "tonic", 5.0),
             turn(0, "tarpc", 1.0),
         ];
-        let rows = joined(vec![first, second]);
-        assert!(
-            rows.iter()
-                .all(|row| row["machine"] != "two" && row["skipped"].is_null())
-        );
+        let other = vec![json!({"machine": "one", "commit": "b"})];
+        assert!(joined(vec![first.clone(), other]).unwrap_err().contains("commit"));
+        let rows = joined(vec![first, second]).unwrap();
+        assert!(rows.iter().all(|row| row["skipped"].is_null()));
+        assert_eq!(rows.iter().filter(|row| row["machine"].is_string()).count(), 1);
         let all = Results(&rows);
         assert_eq!(all.rounds(), "1 to 3");
         assert_eq!(all.ratio("upload", "rpc", "tonic", &["per_s"]), Some(3.0));
