@@ -8,7 +8,6 @@ that install something are not run: `.ci/strangers` has done it.
 """
 
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -39,12 +38,8 @@ def run_part(heading, blocks, address, path):
     with tempfile.TemporaryDirectory() as folder:
         for name in ["proto", "rpc-codegen"]:
             os.symlink(serving.ROOT / name, f"{folder}/{name}")
-        # protoc, as grpcio-tools has it.
-        protoc = pathlib.Path(folder, "bin/protoc")
-        protoc.parent.mkdir()
-        protoc.write_text('#!/bin/sh\nexec python -m grpc_tools.protoc "$@"\n', encoding="utf-8")
-        protoc.chmod(0o755)
-        environment = {**os.environ, "PATH": f"{protoc.parent}:{path}:{os.environ['PATH']}"}
+        # `path` is empty, or ends with a colon.
+        environment = {**os.environ, "PATH": f"{path}{os.environ['PATH']}"}
         for language, text in blocks:
             text = text.replace("127.0.0.1:5005", address)
             if language == "bash":
