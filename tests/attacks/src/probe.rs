@@ -76,7 +76,8 @@ impl Probe {
 async fn run(door: Door, client: TargetClient, stop: Arc<AtomicBool>, seen: Arc<Mutex<Seen>>) {
     let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut round = 0_u64;
-    while !stop.load(Ordering::SeqCst) {
+    // At least one call, however short the attack is.
+    loop {
         let begun = Instant::now();
         match client.send_recv().echo("hello").await {
             Ok(reply) if &reply[..] == b"hello" => lock().took.push(begun.elapsed()),
@@ -90,6 +91,9 @@ async fn run(door: Door, client: TargetClient, stop: Arc<AtomicBool>, seen: Arc<
                 Ok(()) => lock().connected.push(begun.elapsed()),
                 Err(error) => lock().failed.push(format!("a new connection: {error}")),
             }
+        }
+        if stop.load(Ordering::SeqCst) {
+            return;
         }
         sleep(Duration::from_millis(2)).await;
     }
