@@ -90,8 +90,9 @@ fn read(peer: &mut TcpStream) {
 /// How many connections are counted. As many came before, so that the tables of all connections have grown.
 const CONNECTIONS: usize = 200;
 /// A connection has 13 allocations, and 3,696 bytes were counted. 50 to 140 of them are its part of the tables that all connections share,
-/// which grow in steps. The limits leave 84 bytes for that part to vary, and no further allocation.
-const BYTES: f64 = 3780.0;
+/// which grow in steps. On a heavily loaded machine, 3,803 bytes in 13.2 allocations were counted once. The limits leave 164 bytes to vary, and
+/// no further allocation.
+const BYTES: f64 = 3860.0;
 const ALLOCATIONS: f64 = 14.0;
 /// Buffers are given back by then on any machine; if not, too little is counted, and this test passes all the same.
 const RELEASED: Duration = Duration::from_secs(3);
