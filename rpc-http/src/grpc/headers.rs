@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use rpc_runtime::{Metadata, Status};
 
 use super::initial_metadata;
-use crate::connection::HEADER;
+use crate::{connection::HEADER, outgoing::ReplyHeaders};
 
 /// Base64 as gRPC wants it: written without padding, read with or without.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -97,7 +97,7 @@ pub(crate) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap, room: &
 pub(crate) fn check_metadata(metadata: &Metadata) -> Result<(), String> {
     for (key, value) in metadata {
         // A handler may forward all that its own caller sent.
-        if key == initial_metadata::KEY {
+        if key == initial_metadata::KEY || key == ReplyHeaders::KEY {
             continue;
         }
         let fault = if HeaderName::from_bytes(key.as_bytes()).is_err() {
