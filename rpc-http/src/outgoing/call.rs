@@ -12,6 +12,7 @@ use rpc_runtime::{
 use super::{
     body::{self, Part},
     connection::Shared,
+    failure::CallDeadline,
     reply::receive,
     reply_headers::HeadersSink,
     request::head,
@@ -37,6 +38,7 @@ pub(super) async fn make(
     let head =
         head(&shared, &call, &metadata).map_err(|status| OutgoingFailure::new(status, Executed::No))?;
     let has_stream = call.procedure().has_request_stream();
+    let deadline = CallDeadline::after(call.remaining());
     let headers = HeadersSink::of(&metadata);
     let (messages, replies) = call.into_streams();
     let (response, body) = requests
@@ -44,7 +46,7 @@ pub(super) async fn make(
         .map_err(|error| shared.unsent(&error))?;
     drop(requests);
     let mut sent = pin!(send(&shared, messages, body, has_stream));
-    let mut received = pin!(receive(&shared, response, replies, headers));
+    let mut received = pin!(receive(&shared, response, replies, headers, &deadline));
     tokio::select! {
         biased;
         received = &mut received => received,

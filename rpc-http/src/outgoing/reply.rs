@@ -9,6 +9,7 @@ use rpc_runtime::{
 
 use super::{
     connection::Shared,
+    failure::CallDeadline,
     foreign,
     messages::{Broken, Messages},
     reply_headers::HeadersSink,
@@ -25,10 +26,11 @@ pub(super) async fn receive(
     response: ResponseFuture,
     mut replies: OutgoingReplies,
     sink: HeadersSink,
+    deadline: &CallDeadline,
 ) -> Result<Metadata, OutgoingFailure> {
     let (head, body) = response
         .await
-        .map_err(|error| shared.failure(&error))?
+        .map_err(|error| shared.failure(&error, deadline))?
         .into_parts();
     let content_type = head.headers.get(CONTENT_TYPE);
     let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
@@ -46,7 +48,9 @@ pub(super) async fn receive(
     let mut messages = Messages::new(body, encoding, shared.max_message);
     let broken = |broken| match broken {
         // The answer has begun, so the handler may have run, whatever the server says now.
-        Broken::Peer(error) => OutgoingFailure::new(shared.failure(&error).status().clone(), Executed::Maybe),
+        Broken::Peer(error) => {
+            OutgoingFailure::new(shared.failure(&error, deadline).status().clone(), Executed::Maybe)
+        }
         Broken::Body(status) => malformed(status),
     };
     while let Some(message) = messages.next().await.map_err(broken)? {
