@@ -18,7 +18,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     if conformance.exists() {
         println!("cargo::rustc-cfg=conformance");
         Config::new()
-            .server_only()
             .type_names(".", "type.googleapis.com")
             .out_dir(out.join("conformance"))
             .compile_dir(conformance)?;
