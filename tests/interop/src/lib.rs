@@ -6,7 +6,7 @@
 //! compression. `cargo test` runs all of them; `cargo run -p interop` does, too, and prints a table.
 
 pub mod cases;
-mod check;
+pub mod check;
 mod service;
 mod site;
 
