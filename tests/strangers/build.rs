@@ -26,7 +26,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     if interop.exists() {
         println!("cargo::rustc-cfg=interop");
         Config::new()
-            .server_only()
             .default_handlers("TestService")
             .out_dir(out.join("interop"))
             .descriptor_set(interop)
