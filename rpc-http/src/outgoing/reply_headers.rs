@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use rpc_runtime::Metadata;
 
-use crate::grpc::call_number;
+use crate::grpc::{call_number, headers::REPLY_HEADERS};
 
 /// Takes the headers of the answer to one call: gRPC's initial metadata.
 ///
@@ -32,7 +32,7 @@ pub struct ReplyHeaders(u64);
 
 impl ReplyHeaders {
     /// The key of the metadata entry by which a call finds its `ReplyHeaders`. No server is sent this entry by gRPC.
-    pub const KEY: &str = "grpc-reply-headers";
+    pub const KEY: &str = REPLY_HEADERS;
 
     /// Makes one for one call.
     pub fn new() -> Self {
