@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+pub(crate) mod call_number;
 pub(crate) mod encoding;
 pub(crate) mod headers;
 mod initial_metadata;

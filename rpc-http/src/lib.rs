@@ -50,4 +50,8 @@ mod outgoing;
 mod pace;
 mod watched_stream;
 
-pub use self::{grpc::add_initial_metadata, http_guest::Http, outgoing::Grpc};
+pub use self::{
+    grpc::add_initial_metadata,
+    http_guest::Http,
+    outgoing::{Grpc, ReplyHeaders},
+};

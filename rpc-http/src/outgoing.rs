@@ -8,6 +8,7 @@ mod first_bytes;
 mod foreign;
 mod messages;
 mod reply;
+mod reply_headers;
 mod request;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ use rpc_runtime::{
 };
 
 use self::connection::Connection;
+pub use self::reply_headers::ReplyHeaders;
 
 /// gRPC over HTTP/2 as a protocol of clients: give it to
 /// [`ClientBuilder::protocol`](rpc_runtime::client::ClientBuilder::protocol).

@@ -18,7 +18,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     if conformance.exists() {
         println!("cargo::rustc-cfg=conformance");
         Config::new()
-            .server_only()
             .type_names(".", "type.googleapis.com")
             .out_dir(out.join("conformance"))
             .compile_dir(conformance)?;
@@ -27,7 +26,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     if interop.exists() {
         println!("cargo::rustc-cfg=interop");
         Config::new()
-            .server_only()
             .default_handlers("TestService")
             .out_dir(out.join("interop"))
             .descriptor_set(interop)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Where kv.proto and what it imports are.
@@ -24,7 +25,7 @@ class Server:
 
     def __init__(self, *command):
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.address = self.process.stdout.readline().partition("tcp://")[2].strip()
+        self.address = self.process.stdout.readline().partition("://")[2].strip()
         assert self.address, f"{command[0]} printed no address"
         # Later lines must not fill the pipe.
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
@@ -57,6 +58,19 @@ def demo(program):
 def run(*command, limit=60, stdin=""):
     """Runs a program of others. Returns its process, with what it has printed as text."""
     return subprocess.run(list(map(str, command)), input=stdin, capture_output=True, text=True, timeout=limit)
+
+
+def wait_for(port, process, limit=60):
+    """Waits until somebody listens on a port; fails if the process that is to do so has ended."""
+    until = time.monotonic() + limit
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=limit).close()
+            return
+        except ConnectionRefusedError:
+            assert process.poll() is None, "the server has ended"
+            assert time.monotonic() < until, "the server does not listen"
+            time.sleep(0.05)
 
 
 @contextlib.contextmanager

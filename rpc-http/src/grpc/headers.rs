@@ -96,8 +96,8 @@ pub(crate) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap, room: &
 /// What cannot, and what to do.
 pub(crate) fn check_metadata(metadata: &Metadata) -> Result<(), String> {
     for (key, value) in metadata {
-        // A handler may forward all that its own caller sent.
-        if key == initial_metadata::KEY {
+        // Both stay in this process. A handler may forward the first one with all that its own caller sent.
+        if key == initial_metadata::KEY || key == REPLY_HEADERS {
             continue;
         }
         let fault = if HeaderName::from_bytes(key.as_bytes()).is_err() {
@@ -137,6 +137,9 @@ fn is_reserved(key: &str) -> bool {
                 | "content-length"
         )
 }
+
+/// The key of the entry by which a call finds its `ReplyHeaders`.
+pub(crate) const REPLY_HEADERS: &str = "grpc-reply-headers";
 
 #[cfg(test)]
 mod tests {

@@ -2,17 +2,13 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::{
-        LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use rpc_runtime::{Context, Metadata, Result, Status};
 
-use super::headers::check_metadata;
+use super::{call_number, headers::check_metadata};
 
 /// Adds an entry to the headers of the answer to a gRPC call: gRPC's initial metadata.
 ///
@@ -45,7 +41,7 @@ pub fn add_initial_metadata(cx: &Context, key: impl Into<String>, value: impl In
     let entry = Metadata::from([(key.as_str(), value.clone())]);
     check_metadata(&entry).map_err(Status::invalid_argument)?;
     let mut calls = calls();
-    let call = number(id).and_then(|id| calls.get_mut(&id));
+    let call = call_number::read(id).and_then(|id| calls.get_mut(&id));
     let Some(Headers::Unsent(metadata)) = call else {
         return Err(Status::failed_precondition(
             "the headers of this call are sent: add initial metadata before the first message",
@@ -78,12 +74,12 @@ impl InitialMetadata {
     /// Makes the metadata of a new call, and the entry by which its handler finds it.
     pub(super) fn new() -> (Self, (&'static str, Bytes)) {
         let mut calls = calls();
-        let mut id = next_number();
+        let mut id = call_number::next();
         while calls.contains_key(&id) {
-            id = next_number();
+            id = call_number::next();
         }
         calls.insert(id, Headers::Unsent(Metadata::new()));
-        (Self(id), (KEY, Bytes::copy_from_slice(&id.to_be_bytes())))
+        (Self(id), (KEY, call_number::write(id)))
     }
 
     /// Takes all entries. The handler can add no more.
@@ -115,17 +111,6 @@ fn calls() -> MutexGuard<'static, HashMap<u64, Headers>> {
     CALLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number that a native peer, which can send any metadata, cannot guess.
-fn next_number() -> u64 {
-    static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    SECRET.hash_one(COUNT.fetch_add(1, Relaxed))
-}
-
-fn number(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
-}
-
 /// The key of the entry with a call's number. gRPC callers cannot send it: keys that begin with `grpc-` are left out.
 pub(super) const KEY: &str = "grpc-initial-metadata";
 
@@ -136,7 +121,7 @@ mod tests {
     #[test]
     fn a_call_leaves_nothing_behind() {
         let (call, (_, id)) = InitialMetadata::new();
-        let id = number(&id).unwrap();
+        let id = call_number::read(&id).unwrap();
         assert!(call.is_empty());
         if let Some(Headers::Unsent(metadata)) = calls().get_mut(&id) {
             metadata.append("zone", "b");

@@ -12,7 +12,9 @@ use rpc_runtime::{
 use super::{
     body::{self, Part},
     connection::Shared,
+    failure::CallDeadline,
     reply::receive,
+    reply_headers::HeadersSink,
     request::head,
 };
 use crate::grpc::prefixed::prefixed;
@@ -32,15 +34,19 @@ pub(super) async fn make(
     call: OutgoingCall,
 ) -> Result<Metadata, OutgoingFailure> {
     let _open = shared.enter();
-    let head = head(&shared, &call).map_err(|status| OutgoingFailure::new(status, Executed::No))?;
+    let metadata = call.metadata();
+    let head =
+        head(&shared, &call, &metadata).map_err(|status| OutgoingFailure::new(status, Executed::No))?;
     let has_stream = call.procedure().has_request_stream();
+    let deadline = CallDeadline::after(call.remaining());
+    let headers = HeadersSink::of(&metadata);
     let (messages, replies) = call.into_streams();
     let (response, body) = requests
         .send_request(head, false)
         .map_err(|error| shared.unsent(&error))?;
     drop(requests);
     let mut sent = pin!(send(&shared, messages, body, has_stream));
-    let mut received = pin!(receive(&shared, response, replies));
+    let mut received = pin!(receive(&shared, response, replies, headers, &deadline));
     tokio::select! {
         biased;
         received = &mut received => received,

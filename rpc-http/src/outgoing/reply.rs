@@ -9,12 +9,14 @@ use rpc_runtime::{
 
 use super::{
     connection::Shared,
+    failure::CallDeadline,
     foreign,
     messages::{Broken, Messages},
+    reply_headers::HeadersSink,
 };
 use crate::grpc::{encoding::Encoding, headers::to_metadata, is_grpc, status::read_end};
 
-/// Waits for the answer to a call, and hands its replies on. Returns the metadata of its headers and trailers.
+/// Waits for the answer to a call, and hands its replies on. Returns the metadata of its trailers, and of its headers unless `sink` takes that.
 ///
 /// # Errors
 ///
@@ -23,26 +25,32 @@ pub(super) async fn receive(
     shared: &Shared,
     response: ResponseFuture,
     mut replies: OutgoingReplies,
+    sink: HeadersSink,
+    deadline: &CallDeadline,
 ) -> Result<Metadata, OutgoingFailure> {
     let (head, body) = response
         .await
-        .map_err(|error| shared.failure(&error))?
+        .map_err(|error| shared.failure(&error, deadline))?
         .into_parts();
     let content_type = head.headers.get(CONTENT_TYPE);
     let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
     let is_grpc = head.status == StatusCode::OK && is_grpc(content_type);
     // An answer without a body has its end in its headers.
     if head.headers.contains_key(STATUS) && (body.is_end_stream() || !is_grpc) {
-        return end(&head.headers, None);
+        return end(&head.headers, Metadata::new());
     }
     if !is_grpc {
         return Err(foreign::failure(head.status, content_type, body).await);
     }
     let encoding = Encoding::of_reply(&head.headers).map_err(malformed)?;
+    let headers = read_metadata(&head.headers)?;
+    let headers = sink.put(headers).unwrap_or_default();
     let mut messages = Messages::new(body, encoding, shared.max_message);
     let broken = |broken| match broken {
         // The answer has begun, so the handler may have run, whatever the server says now.
-        Broken::Peer(error) => OutgoingFailure::new(shared.failure(&error).status().clone(), Executed::Maybe),
+        Broken::Peer(error) => {
+            OutgoingFailure::new(shared.failure(&error, deadline).status().clone(), Executed::Maybe)
+        }
         Broken::Body(status) => malformed(status),
     };
     while let Some(message) = messages.next().await.map_err(broken)? {
@@ -50,16 +58,12 @@ pub(super) async fn receive(
     }
     let trailers = messages.trailers().await.map_err(broken)?;
     let trailers = trailers.ok_or_else(|| malformed(Status::internal(NO_TRAILERS)))?;
-    end(&trailers, Some(&head.headers))
+    end(&trailers, headers)
 }
 
-/// The end of a call, as its trailers say it; without a body they are its headers.
-fn end(trailers: &HeaderMap, headers: Option<&HeaderMap>) -> Result<Metadata, OutgoingFailure> {
-    let mut metadata = Metadata::new();
-    for part in headers.into_iter().chain([trailers]) {
-        let part = to_metadata(part);
-        metadata.extend(part.map_err(|status| malformed(Status::internal(status.message())))?);
-    }
+/// The end of a call, as its trailers say it; without a body they are its headers. Adds their metadata to `metadata`.
+fn end(trailers: &HeaderMap, mut metadata: Metadata) -> Result<Metadata, OutgoingFailure> {
+    metadata.extend(read_metadata(trailers)?);
     match read_end(trailers) {
         Ok(()) => Ok(metadata),
         Err(status) => {
@@ -67,6 +71,10 @@ fn end(trailers: &HeaderMap, headers: Option<&HeaderMap>) -> Result<Metadata, Ou
             Err(OutgoingFailure::new(status.with_metadata(metadata), executed))
         }
     }
+}
+
+fn read_metadata(headers: &HeaderMap) -> Result<Metadata, OutgoingFailure> {
+    to_metadata(headers).map_err(malformed)
 }
 
 /// Says whether the handler ran, by the code of its end.

@@ -5,7 +5,7 @@ use http::{
     header::{CONTENT_TYPE, TE, USER_AGENT},
     uri::{Authority, PathAndQuery, Scheme},
 };
-use rpc_runtime::{Result, Status, protocol::OutgoingCall};
+use rpc_runtime::{Metadata, Result, Status, protocol::OutgoingCall};
 
 use super::connection::Shared;
 use crate::grpc::{
@@ -44,12 +44,12 @@ impl Target {
     }
 }
 
-/// Makes the request of a call, without its body.
+/// Makes the request of a call with this metadata, without its body.
 ///
 /// # Errors
 ///
 /// INVALID_ARGUMENT for metadata that gRPC cannot carry.
-pub(super) fn head(shared: &Shared, call: &OutgoingCall) -> Result<Request<()>> {
+pub(super) fn head(shared: &Shared, call: &OutgoingCall, metadata: &Metadata) -> Result<Request<()>> {
     let path = format!("/{}", call.procedure().path());
     let path = PathAndQuery::try_from(path)
         .map_err(|_| Status::invalid_argument("the path of the procedure cannot be a path of HTTP"))?;
@@ -63,11 +63,16 @@ pub(super) fn head(shared: &Shared, call: &OutgoingCall) -> Result<Request<()>> 
     *request.method_mut() = http::Method::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = uri;
-    add_headers(shared, call, request.headers_mut())?;
+    add_headers(shared, call, metadata, request.headers_mut())?;
     Ok(request)
 }
 
-fn add_headers(shared: &Shared, call: &OutgoingCall, headers: &mut HeaderMap) -> Result<()> {
+fn add_headers(
+    shared: &Shared,
+    call: &OutgoingCall,
+    metadata: &Metadata,
+    headers: &mut HeaderMap,
+) -> Result<()> {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));
@@ -77,10 +82,9 @@ fn add_headers(shared: &Shared, call: &OutgoingCall, headers: &mut HeaderMap) ->
     if let Some(left) = call.remaining() {
         headers.insert("grpc-timeout", timeout::write(left));
     }
-    let metadata = call.metadata();
-    check_metadata(&metadata).map_err(Status::invalid_argument)?;
+    check_metadata(metadata).map_err(Status::invalid_argument)?;
     // No limit here: a server refuses a header list that is too long.
-    add_metadata(&metadata, headers, &mut Room(usize::MAX));
+    add_metadata(metadata, headers, &mut Room(usize::MAX));
     headers
         .entry(USER_AGENT)
         .or_insert(HeaderValue::from_static(AGENT));

@@ -6,6 +6,7 @@ mod ends;
 mod misfits;
 mod python;
 mod raw;
+mod reply_headers;
 mod requests;
 mod tls;
 

@@ -1,4 +1,4 @@
-//! Failed: why a case failed.
+//! Failed: why a case failed; and the checks that fail it.
 
 use std::{error::Error, fmt};
 
@@ -50,7 +50,11 @@ impl fmt::Debug for Failed {
 }
 
 /// Fails unless `got` equals `wanted`; `what` names the value.
-pub(crate) fn same<T: fmt::Debug + PartialEq>(what: &str, got: T, wanted: T) -> Outcome {
+///
+/// # Errors
+///
+/// Both values.
+pub fn same<T: fmt::Debug + PartialEq>(what: &str, got: T, wanted: T) -> Outcome {
     if got == wanted {
         Ok(())
     } else {
@@ -69,7 +73,11 @@ pub(crate) fn is_body_of(what: &str, bytes: &[u8], len: usize) -> Outcome {
 }
 
 /// Returns the error of a step that must fail.
-pub(crate) fn must_fail<T>(what: &str, result: Result<T, RpcError>) -> Outcome<RpcError> {
+///
+/// # Errors
+///
+/// The step succeeded.
+pub fn must_fail<T>(what: &str, result: Result<T, RpcError>) -> Outcome<RpcError> {
     match result {
         Ok(_) => Err(Failed::new(format!("{what} succeeded"))),
         Err(error) => Ok(error),
@@ -77,7 +85,11 @@ pub(crate) fn must_fail<T>(what: &str, result: Result<T, RpcError>) -> Outcome<R
 }
 
 /// Fails unless `error` has `code`.
-pub(crate) fn has_code(error: &RpcError, code: Code) -> Outcome {
+///
+/// # Errors
+///
+/// The error that has another code.
+pub fn has_code(error: &RpcError, code: Code) -> Outcome {
     if error.code() == code {
         Ok(())
     } else {

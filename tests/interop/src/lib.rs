@@ -1,12 +1,12 @@
 //! The interoperability cases of gRPC, written from their public description for
 //! our own stubs: exact sizes in each shape of call, statuses, metadata, cancels, deadlines, unknown procedures
-//! and soaks. They compare the behaviour. The bytes differ, because the wire format is our own.
+//! and soaks. They compare the behaviour. The messages differ from gRPC's, and so do the bytes unless gRPC carries them.
 //!
 //! [`cases`] are functions of a [`Site`]: a server and the way to it, over TCP, a Unix socket or memory, with or without
-//! compression. `cargo test` runs all of them; `cargo run -p interop` does, too, and prints a table.
+//! compression, or over gRPC. `cargo test` runs all of them; `cargo run -p interop` does, too, and prints a table.
 
 pub mod cases;
-mod check;
+pub mod check;
 mod service;
 mod site;
 

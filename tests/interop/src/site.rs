@@ -6,7 +6,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use rpc_runtime::{Client, Compression, DrainReport, Error, Server, server::ServerHandle};
+use rpc_http::{Grpc, Http};
+use rpc_runtime::{Client, Compression, DrainReport, Error, Executed, Server, server::ServerHandle};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     interop::v1::{TestServiceClient, TestServiceServer},
 };
 
-/// The transport between client and server.
+/// The way between client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
     /// Loopback TCP.
@@ -24,11 +25,13 @@ pub enum Over {
     Unix,
     /// Memory.
     Mem,
+    /// gRPC over loopback TCP, on both sides.
+    Grpc,
 }
 
 impl Over {
     /// All values.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Mem];
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::Unix, Self::Mem, Self::Grpc];
 }
 
 impl fmt::Display for Over {
@@ -37,6 +40,7 @@ impl fmt::Display for Over {
             Self::Tcp => "tcp",
             Self::Unix => "unix",
             Self::Mem => "mem",
+            Self::Grpc => "grpc",
         })
     }
 }
@@ -45,6 +49,7 @@ impl fmt::Display for Over {
 #[derive(Debug)]
 pub struct Site {
     tester: Tester,
+    over: Over,
     address: String,
     compression: Option<Compression>,
     handle: ServerHandle,
@@ -54,7 +59,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts a server; both sides use `compression`.
+    /// Starts a server; both sides use `compression`. Over gRPC there is none.
     ///
     /// # Errors
     ///
@@ -63,7 +68,7 @@ impl Site {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let mut folder = None;
         let address = match over {
-            Over::Tcp => "tcp://127.0.0.1:0".to_owned(),
+            Over::Tcp | Over::Grpc => "tcp://127.0.0.1:0".to_owned(),
             Over::Mem => format!("mem:interop-{number}"),
             Over::Unix => {
                 let folder = folder.insert(Folder::new(number)?);
@@ -73,16 +78,22 @@ impl Site {
         let tester = Tester::new();
         let mut builder = Server::builder()
             .service(TestServiceServer::new(tester.clone()))
+            .guest(Http::new().grpc())
             .listener(address)
             .signals(false);
         if let Some(compression) = compression {
             builder = builder.compression(compression);
         }
         let server = builder.bind().await?;
-        let address = server.addresses().first().cloned();
+        let address = server.addresses().first();
+        let address = address.ok_or_else(|| Failed::new("the server has no address"))?;
         Ok(Self {
             tester,
-            address: address.ok_or_else(|| Failed::new("the server has no address"))?,
+            over,
+            address: match over {
+                Over::Grpc => address.replacen("tcp:", "grpc:", 1),
+                Over::Tcp | Over::Unix | Over::Mem => address.clone(),
+            },
             compression,
             handle: server.handle(),
             serving: tokio::spawn(server.serve()),
@@ -121,9 +132,17 @@ impl Site {
         same("the drain's being clean", report.is_clean(), true)
     }
 
+    /// What the caller of a call that failed on the server is told of its execution. gRPC does not tell it: a library may have sent the status.
+    pub(crate) fn told(&self, executed: Executed) -> Executed {
+        match self.over {
+            Over::Grpc => Executed::Maybe,
+            Over::Tcp | Over::Unix | Over::Mem => executed,
+        }
+    }
+
     /// Makes a stub of any kind, with a connection of its own.
     pub(crate) async fn connect<C: From<Client>>(&self) -> Outcome<C> {
-        let mut builder = Client::builder(&self.address);
+        let mut builder = Client::builder(&self.address).protocol(Grpc::new());
         if let Some(compression) = self.compression {
             builder = builder.compression(compression);
         }

@@ -1,4 +1,4 @@
-//! Servers that programs of others call: they know the services, and nothing of this project.
+//! Servers that programs of others call, and clients that call servers of others. The others know the services, and nothing of this project.
 //!
 //! `.ci/strangers` fetches the .proto files of the services inside of packages, builds this package with them, and runs the programs of
 //! others. Without these files there is nothing here.

@@ -32,7 +32,11 @@ pub async fn status_code_and_message(site: &Site) -> Outcome {
     let error = must_fail("a stream that was to fail", replies.message().await)?;
     has_code(&error, Code::Unknown)?;
     same("the text", error.message(), status.message.as_str())?;
-    same("whether it was executed", error.executed(), Executed::Yes)
+    same(
+        "whether it was executed",
+        error.executed(),
+        site.told(Executed::Yes),
+    )
 }
 
 /// White space and characters beyond the basic plane survive in a status text.
@@ -48,7 +52,7 @@ pub async fn special_status_message(site: &Site) -> Outcome {
     unary_fails_with(site, &status).await
 }
 
-/// An unknown procedure is UNIMPLEMENTED and not executed.
+/// An unknown procedure is UNIMPLEMENTED and not executed, as far as the protocol tells it.
 ///
 /// # Errors
 ///
@@ -60,10 +64,14 @@ pub async fn unimplemented_method(site: &Site) -> Outcome {
         client.send_recv().unimplemented_call().await,
     )?;
     has_code(&error, Code::Unimplemented)?;
-    same("whether it was executed", error.executed(), Executed::No)
+    same(
+        "whether it was executed",
+        error.executed(),
+        site.told(Executed::No),
+    )
 }
 
-/// An unknown service is UNIMPLEMENTED and not executed.
+/// An unknown service is UNIMPLEMENTED and not executed, as far as the protocol tells it.
 ///
 /// # Errors
 ///
@@ -75,7 +83,11 @@ pub async fn unimplemented_service(site: &Site) -> Outcome {
         client.send_recv().unimplemented_call().await,
     )?;
     has_code(&error, Code::Unimplemented)?;
-    same("whether it was executed", error.executed(), Executed::No)
+    same(
+        "whether it was executed",
+        error.executed(),
+        site.told(Executed::No),
+    )
 }
 
 async fn unary_fails_with(site: &Site, status: &EchoStatus) -> Outcome {
@@ -90,5 +102,9 @@ async fn unary_fails_with(site: &Site, status: &EchoStatus) -> Outcome {
     )?;
     same("the code", error.code() as u32, status.code)?;
     same("the text", error.message(), status.message.as_str())?;
-    same("whether it was executed", error.executed(), Executed::Yes)
+    same(
+        "whether it was executed",
+        error.executed(),
+        site.told(Executed::Yes),
+    )
 }

@@ -72,6 +72,7 @@ over! {
     over_tcp(Tcp, None);
     over_unix(Unix, None);
     over_memory(Mem, None);
+    over_grpc(Grpc, None);
     over_tcp_with_zstd(Tcp, Some(Compression::Zstd));
     over_unix_with_lz4(Unix, Some(Compression::Lz4));
     over_memory_with_zstd(Mem, Some(Compression::Zstd));

@@ -8,12 +8,15 @@ use rpc_http::add_initial_metadata;
 use rpc_runtime::{Code, Context, Requests, Result, Status, Stream, stream};
 use tokio::time::sleep;
 
-use super::connectrpc::conformance::v1::{
-    BidiStreamRequest, BidiStreamResponse, ClientStreamRequest, ClientStreamResponse, ConformancePayload,
-    ConformanceService, Error, Header, IdempotentUnaryRequest, IdempotentUnaryResponse, ServerStreamRequest,
-    ServerStreamResponse, StreamResponseDefinition, UnaryRequest, UnaryResponse, UnaryResponseDefinition,
-    UnimplementedRequest, UnimplementedResponse, conformance_payload::RequestInfo,
-    unary_response_definition::Response,
+use super::{
+    connectrpc::conformance::v1::{
+        BidiStreamRequest, BidiStreamResponse, ClientStreamRequest, ClientStreamResponse, ConformancePayload,
+        ConformanceService, Error, Header, IdempotentUnaryRequest, IdempotentUnaryResponse,
+        ServerStreamRequest, ServerStreamResponse, StreamResponseDefinition, UnaryRequest, UnaryResponse,
+        UnaryResponseDefinition, UnimplementedRequest, UnimplementedResponse,
+        conformance_payload::RequestInfo, unary_response_definition::Response,
+    },
+    rpc_status::RpcStatus,
 };
 
 /// The service of the suite.
@@ -239,15 +242,4 @@ async fn wait(millis: u32) {
     if millis > 0 {
         sleep(Duration::from_millis(millis.into())).await;
     }
-}
-
-/// `google.rpc.Status`, the details that gRPC knows.
-#[derive(Clone, PartialEq, Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
 }
