@@ -22,7 +22,7 @@ use crate::{
     Call, Client, Code, Metadata, Peer, Procedure, Result, Status,
     base::panic::Panic,
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
-    conn::{CallId, Unwanted},
+    conn::{CallId, DRAINING, Unwanted},
     driver::Clock,
     session::{CallerHash, Denial, Denied, Session},
     wire::frame::control::{Progress, Reason},
@@ -292,6 +292,13 @@ impl Context {
     /// ```
     pub fn drain_connection(&self, why: &str) {
         self.session.drain(Reason::Drain, why);
+    }
+
+    /// Tells the peer of this call that the server drains, and that open calls have `time`.
+    pub(crate) fn announce_drain(&self, time: Duration) {
+        self.session.with(Clock::Now, |conn, now| {
+            conn.begin_drain(Reason::Drain, DRAINING, time, now)
+        });
     }
 
     /// Drains the connection of a peer of which too much had to be refused.
