@@ -312,8 +312,8 @@ impl Context {
         self.session.note_denial(denied)
     }
 
-    /// Notes that this call was allowed; `caller` finds out whose it is.
-    pub(crate) fn note_allowed(&self, caller: impl FnOnce() -> CallerHash) {
+    /// Notes that this call of `caller` was allowed.
+    pub(crate) fn note_allowed(&self, caller: CallerHash) {
         self.session.allowed.note(caller);
     }
 
