@@ -78,13 +78,13 @@ impl Context {
         metadata: Metadata,
     ) -> Self {
         Self {
+            beside: Beside::of(metadata, session.call_values()),
             session,
             id: ContextId(AtomicU64::new(id.0)),
             one_way,
             depth,
             procedure,
             deadline,
-            beside: Beside::of(metadata),
         }
     }
 
@@ -155,7 +155,8 @@ impl Context {
         self.session.metadata()
     }
 
-    /// Returns the value of type `T` that [middleware](crate::middleware) has put beside the call; none if there is none.
+    /// Returns the value of type `T` that [middleware](crate::middleware) or a [guest](crate::server::GuestServer::put_beside) has put
+    /// beside the call; none if there is none.
     ///
     /// ```
     /// use rpc_runtime::{Context, Result, Status};
