@@ -46,8 +46,6 @@ impl Http {
     }
 
     /// Lets handlers add to the headers of their gRPC answers, by [`add_initial_metadata`](crate::add_initial_metadata). Default: they cannot.
-    ///
-    /// Each call then has a metadata entry more, `grpc-initial-metadata`, which handlers see and should not change.
     pub fn initial_metadata(mut self) -> Self {
         self.0.initial_metadata = true;
         self
