@@ -12,10 +12,11 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::header_block::replace_path;
+use crate::preface::PREFACE;
 
 mod header_block;
 
-/// An HTTP/2 stream whose peer may send the path of a socket as `:authority`.
+/// An HTTP/2 stream whose peer may send the path of a socket as `:authority`. Its preface was read before, and is handed on first.
 ///
 /// `/` and `%` become `-` on the way, in place, so no length and no table of HPACK changes.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) struct AnyAuthority<S> {
 /// Where in the stream of frames the peer is.
 #[derive(Debug)]
 struct Frames {
-    /// The bytes of the preface, or of the frame that has begun, that are still to come.
+    /// The bytes of the frame that has begun that are still to come.
     left: usize,
 }
 
@@ -40,7 +41,7 @@ impl<S> AnyAuthority<S> {
     /// Changes the authority of a peer that sends a path.
     pub(crate) fn of_unix_peer(stream: S) -> Self {
         Self {
-            frames: Some(Frames { left: PREFACE_LEN }),
+            frames: Some(Frames { left: 0 }),
             ..Self::unchanged(stream)
         }
     }
@@ -50,8 +51,8 @@ impl<S> AnyAuthority<S> {
         Self {
             stream,
             frames: None,
-            kept: Vec::new(),
-            scanned: 0,
+            kept: PREFACE.to_vec(),
+            scanned: PREFACE.len(),
         }
     }
 }
@@ -85,33 +86,35 @@ impl Frames {
 impl<S: AsyncRead + Unpin> AsyncRead for AnyAuthority<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let Some(frames) = &mut this.frames else {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        };
-        if this.kept.is_empty() {
-            let before = buf.filled().len();
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-            let new = &mut buf.filled_mut()[before..];
-            let done = frames.scan(new);
-            if done == new.len() {
-                return Poll::Ready(Ok(()));
-            }
-            this.kept = new[done..].to_vec();
-            buf.set_filled(before + done);
-            if done > 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        while this.scanned == 0 {
-            let mut more = [0; 1024];
-            let mut more = ReadBuf::new(&mut more);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut more))?;
-            this.kept.extend_from_slice(more.filled());
-            this.scanned = match more.filled() {
-                // The end of the stream, within a frame.
-                [] => this.kept.len(),
-                _ => frames.scan(&mut this.kept),
+        if this.scanned == 0 {
+            let Some(frames) = &mut this.frames else {
+                return Pin::new(&mut this.stream).poll_read(cx, buf);
             };
+            if this.kept.is_empty() {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+                let new = &mut buf.filled_mut()[before..];
+                let done = frames.scan(new);
+                if done == new.len() {
+                    return Poll::Ready(Ok(()));
+                }
+                this.kept = new[done..].to_vec();
+                buf.set_filled(before + done);
+                if done > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            while this.scanned == 0 {
+                let mut more = [0; 1024];
+                let mut more = ReadBuf::new(&mut more);
+                ready!(Pin::new(&mut this.stream).poll_read(cx, &mut more))?;
+                this.kept.extend_from_slice(more.filled());
+                this.scanned = match more.filled() {
+                    // The end of the stream, within a frame.
+                    [] => this.kept.len(),
+                    _ => frames.scan(&mut this.kept),
+                };
+            }
         }
         let count = this.scanned.min(buf.remaining());
         buf.put_slice(&this.kept[..count]);
@@ -147,8 +150,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnyAuthority<S> {
     }
 }
 
-/// The length of `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
-const PREFACE_LEN: usize = 24;
 /// The length of a frame's head: its length, type, flags and stream.
 const HEAD_LEN: usize = 9;
 /// The type of a HEADERS frame.
@@ -158,14 +159,19 @@ const LONGEST: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::preface::{self, Spoken};
 
     /// A frame of stream 1.
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
         let len = payload.len() as u32;
         [&len.to_be_bytes()[1..], &[kind, 0, 0, 0, 0, 1], payload].concat()
+    }
+
+    async fn read_preface(stream: &mut DuplexStream) {
+        assert_eq!(preface::read(stream).await.unwrap(), Spoken::Http2);
     }
 
     /// A header block with `:authority: value`, and behind it `:method: POST`.
@@ -191,9 +197,10 @@ mod tests {
     async fn paths_are_replaced_wherever_reads_and_writes_are_cut() {
         let (sent, expected) = (stream(b"/run/%2Fkv.sock"), stream(b"-run--2Fkv.sock"));
         for len in 1..=sent.len() {
-            let (mut peer, ours) = duplex(len);
+            let (mut peer, mut ours) = duplex(len);
             let bytes = sent.clone();
             let writing = tokio::spawn(async move { peer.write_all(&bytes).await });
+            read_preface(&mut ours).await;
             let mut ours = AnyAuthority::of_unix_peer(ours);
             let mut read = Vec::new();
             // With a buffer that is shorter than what is kept, too.
@@ -216,9 +223,10 @@ mod tests {
     #[tokio::test]
     async fn other_streams_stay_as_they_are() {
         let sent = stream(b"/run/kv.sock");
-        let (mut peer, ours) = duplex(sent.len());
+        let (mut peer, mut ours) = duplex(sent.len());
         peer.write_all(&sent).await.unwrap();
         drop(peer);
+        read_preface(&mut ours).await;
         let mut read = Vec::new();
         AnyAuthority::unchanged(ours)
             .read_to_end(&mut read)

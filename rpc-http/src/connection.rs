@@ -1,6 +1,7 @@
 //! One HTTP/2 connection: its requests, its drain and its end.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
@@ -28,6 +29,7 @@ use crate::{
     held_bytes::HeldBytes,
     http_guest::Settings,
     keep_alive::KeepAlive,
+    preface::{self, Spoken},
     watched_stream::{Traffic, WatchedStream},
 };
 
@@ -58,19 +60,12 @@ impl Shared {
 /// Serves a connection until it ends.
 pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
     let (stream, server, handshake) = connection.into_parts();
-    let stream = match server.peer().transport() {
-        Transport::Unix => AnyAuthority::of_unix_peer(stream),
-        _ => AnyAuthority::unchanged(stream),
-    };
     let peer = server.peer().address().to_owned();
-    let stream = WatchedStream::new(stream, server.write_stall());
-    let traffic = Arc::clone(stream.traffic());
-    let mut connection = tokio::select! {
+    let (mut connection, traffic) = tokio::select! {
         biased;
-        shaken = builder(&settings, &server).handshake::<_, HeldBytes>(stream) => match shaken {
-            Ok(connection) => connection,
-            Err(error) if error.is_io() => return tracing::debug!(peer, %error, "peer lost before the HTTP/2 handshake"),
-            Err(error) => return server.note_cut(PeerCut::HandshakeRejected, &error.to_string()),
+        shaken = shake_hands(&settings, &server, stream) => match shaken {
+            Some(shaken) => shaken,
+            None => return,
         },
         () = server.draining() => return tracing::debug!(peer, "the server drains before the HTTP/2 handshake"),
     };
@@ -95,6 +90,49 @@ pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
     match accept(&shared, connection).await {
         Ok(()) => tracing::debug!(peer, "HTTP/2 connection closed"),
         Err(error) => note_failure(&shared, &error),
+    }
+}
+
+/// Shakes hands with a peer. None if that failed, which is counted and logged; a peer that speaks HTTP/1 has been told.
+async fn shake_hands(
+    settings: &Settings,
+    server: &GuestServer,
+    mut stream: GuestStream,
+) -> Option<(Connection, Arc<Traffic>)> {
+    let peer = server.peer().address();
+    let lost = |error: &dyn fmt::Display| {
+        tracing::debug!(peer, %error, "peer lost before the HTTP/2 handshake");
+        None
+    };
+    match preface::read(&mut stream).await {
+        Ok(Spoken::Http2) => {}
+        Ok(Spoken::Http1) => {
+            server.note_cut(
+                PeerCut::HandshakeRejected,
+                "peer speaks HTTP/1, and gRPC needs HTTP/2",
+            );
+            preface::answer_http1(&mut stream).await;
+            return None;
+        }
+        Ok(Spoken::Unknown) => {
+            server.note_cut(PeerCut::HandshakeRejected, "peer does not begin as HTTP/2 does");
+            return None;
+        }
+        Err(error) => return lost(&error),
+    }
+    let stream = match server.peer().transport() {
+        Transport::Unix => AnyAuthority::of_unix_peer(stream),
+        _ => AnyAuthority::unchanged(stream),
+    };
+    let stream = WatchedStream::new(stream, server.write_stall());
+    let traffic = Arc::clone(stream.traffic());
+    match builder(settings, server).handshake(stream).await {
+        Ok(connection) => Some((connection, traffic)),
+        Err(error) if error.is_io() => lost(&error),
+        Err(error) => {
+            server.note_cut(PeerCut::HandshakeRejected, &error.to_string());
+            None
+        }
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
         Err(status) => return answer.end(Err(&status)),
     };
     if shared.has_initial_metadata() {
-        let (initial, (key, number)) = InitialMetadata::new();
+        let (initial, (key, number)) = InitialMetadata::new(&shared.server);
         answer.set_initial_metadata(initial);
         asked.metadata.insert(key, number);
     }

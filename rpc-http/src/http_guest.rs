@@ -46,8 +46,6 @@ impl Http {
     }
 
     /// Lets handlers add to the headers of their gRPC answers, by [`add_initial_metadata`](crate::add_initial_metadata). Default: they cannot.
-    ///
-    /// Each call then has a metadata entry more, `grpc-initial-metadata`, which handlers see and should not change.
     pub fn initial_metadata(mut self) -> Self {
         self.0.initial_metadata = true;
         self
@@ -87,10 +85,10 @@ impl Default for Http {
 }
 
 impl Guest for Http {
-    /// True for the first byte of `PRI * HTTP/2.0`. What begins with another byte gets an answer that says what the port speaks. POST, PUT and
-    /// PATCH of HTTP/1 begin with this byte, too: such a connection is closed without an answer.
+    /// True for the first byte of `PRI * HTTP/2.0`, and of the methods of HTTP/1. A request of HTTP/1 is answered with 426, and a line that
+    /// says what the port speaks.
     fn takes(&self, first: u8) -> bool {
-        first == b'P'
+        b"PGHDCOT".contains(&first)
     }
 
     fn alpn(&self) -> &'static [&'static [u8]] {

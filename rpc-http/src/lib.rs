@@ -48,6 +48,7 @@ mod http_guest;
 mod keep_alive;
 mod outgoing;
 mod pace;
+mod preface;
 mod watched_stream;
 
 pub use self::{

@@ -758,7 +758,9 @@ impl Connection {
     /// Reports how much the connection holds, if that has changed much.
     fn note_held(&mut self) {
         let unread = Holdings::unread(&self.ours, &self.theirs);
-        self.holdings.report(unread, &self.outbox, self.end.is_closed());
+        let waiting = self.ours.queues().bytes();
+        self.holdings
+            .report(unread + waiting, &self.outbox, self.end.is_closed());
     }
 
     /// True if no further calls are to be taken in here: this connection holds more than its part of the memory.

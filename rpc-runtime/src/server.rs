@@ -34,7 +34,7 @@ pub use crate::{
     api::{counters::Counters, load::Load, report::DrainReport},
     message::procedure::Procedure,
     net::{Peer, Transport},
-    session::{Context, Handler, Incoming, Service},
+    session::{CallValue, Context, Handler, Incoming, Service},
 };
 
 pub use self::{

@@ -1,6 +1,7 @@
 //! Session: one connection as a server and its handlers see it.
 
 mod beside;
+mod call_values;
 mod caller_hash;
 mod connection_metadata;
 pub(crate) mod context;
@@ -36,20 +37,8 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use self::{caller_hash::AllowedCallers, connection_metadata::ConnectionMetadata, denials::Denials};
-pub(crate) use self::{
-    caller_hash::CallerHash,
-    denials::{AfterDenial, Denial, Denied},
-    inline_poll::InlinePoll,
-    layered::ServiceLayer,
-    panicked::WORKER,
-    row_turns::{LastOutcome, RowPoll, RowTurns},
-    server_view::ServerView,
-    service::priorities,
-    stall_record::{StallRecord, StallSnapshot},
-    threads::Threads,
-};
 pub use self::{
+    call_values::CallValue,
     context::Context,
     handler::Handler,
     incoming::{BorrowingHandler, Incoming},
@@ -63,6 +52,20 @@ pub use self::{
     service::Service,
     stream::{Out, stream},
 };
+pub(crate) use self::{
+    call_values::CallValues,
+    caller_hash::CallerHash,
+    denials::{AfterDenial, Denial, Denied},
+    inline_poll::InlinePoll,
+    layered::ServiceLayer,
+    panicked::WORKER,
+    row_turns::{LastOutcome, RowPoll, RowTurns},
+    server_view::ServerView,
+    service::priorities,
+    stall_record::{StallRecord, StallSnapshot},
+    threads::Threads,
+};
+use self::{caller_hash::AllowedCallers, connection_metadata::ConnectionMetadata, denials::Denials};
 use crate::{
     Client, Compression, Metadata, Peer,
     base::ordered_wakes::Changes,
@@ -93,6 +96,8 @@ pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
     denials: OnceLock<Box<Denials>>,
     /// Whose calls middleware has allowed.
     allowed: AllowedCallers,
+    /// What the guest has put beside the calls of its client; none if this is no connection of a guest's client.
+    call_values: OnceLock<Arc<CallValues>>,
     dispatch: D,
 }
 
@@ -116,6 +121,7 @@ impl<D> Session<D> {
             metadata: ConnectionMetadata::default(),
             denials: OnceLock::new(),
             allowed: AllowedCallers::default(),
+            call_values: OnceLock::new(),
             dispatch,
         }
     }
@@ -143,6 +149,16 @@ impl<D: ?Sized> Session<D> {
     /// Where the tasks of this connection and of its handlers run.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// Sets what the guest puts beside the calls of its client; once, before the first of them.
+    pub(crate) fn set_call_values(&self, values: Arc<CallValues>) {
+        let _ = self.call_values.set(values);
+    }
+
+    #[inline]
+    fn call_values(&self) -> Option<&CallValues> {
+        self.call_values.get().map(|values| &**values)
     }
 
     /// What the stall monitor looks at.

@@ -48,6 +48,7 @@ mod explain;
 mod fault;
 mod first_bytes;
 mod identity;
+mod offered;
 mod pem;
 mod provider;
 mod reload;
@@ -61,6 +62,7 @@ mod stream;
 pub use self::dev::{DevCa, dev};
 pub(crate) use self::{
     certificate::CertificateSlot,
+    offered::OfferedTls,
     stream::{TlsStream, accept, connect},
 };
 pub use self::{

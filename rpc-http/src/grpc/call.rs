@@ -140,7 +140,7 @@ impl Asked {
         let replied = async {
             let call = self.call(shared);
             let opened = call.request_stream::<RawMessage, RawMessage, RawMessage>(self.procedure, Ok);
-            let (sender, reply) = opened.await?;
+            let (sender, reply) = while_unread(&mut messages, async { Ok(opened.await?) }).await?;
             let reply = async { Ok(reply.with_receipt().await?) };
             while_sending(sender, &mut messages, reply).await
         };
@@ -159,7 +159,7 @@ impl Asked {
                 .both_streams::<RawMessage, RawMessage>(self.procedure)
                 .await?)
         };
-        let (sender, replies) = while_wanted(answer, opened).await?;
+        let (sender, replies) = while_wanted(answer, while_unread(&mut messages, opened)).await?;
         while_sending(sender, &mut messages, forward(replies, answer)).await
     }
 }
@@ -183,6 +183,22 @@ async fn while_wanted<T>(
         biased;
         found = wanted => found,
         () = answer.gone() => Err(Ended::Gone),
+    }
+}
+
+/// Waits until a call with a stream of requests is open. It may wait for its turn, and nobody reads the body meanwhile.
+async fn while_unread<T>(
+    messages: &mut Messages<'_>,
+    opened: impl Future<Output = Result<T, Ended>>,
+) -> Result<T, Ended> {
+    let mut opened = pin!(opened);
+    let at_once = poll_fn(|cx| Poll::Ready(opened.as_mut().poll(cx))).await;
+    match at_once {
+        Poll::Ready(opened) => opened,
+        Poll::Pending => {
+            messages.hold_window(0).map_err(Broken::Body)?;
+            opened.await
+        }
     }
 }
 

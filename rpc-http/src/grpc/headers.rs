@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rpc_runtime::{Metadata, Status};
 
-use super::initial_metadata;
 use crate::connection::HEADER;
 
 /// Base64 as gRPC wants it: written without padding, read with or without.
@@ -96,8 +95,8 @@ pub(crate) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap, room: &
 /// What cannot, and what to do.
 pub(crate) fn check_metadata(metadata: &Metadata) -> Result<(), String> {
     for (key, value) in metadata {
-        // Both stay in this process. A handler may forward the first one with all that its own caller sent.
-        if key == initial_metadata::KEY || key == REPLY_HEADERS {
+        // It stays in this process.
+        if key == REPLY_HEADERS {
             continue;
         }
         let fault = if HeaderName::from_bytes(key.as_bytes()).is_err() {

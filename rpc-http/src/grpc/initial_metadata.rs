@@ -1,19 +1,25 @@
 //! Initial metadata: what a handler adds to the headers of its answer.
 
 use std::{
-    collections::HashMap,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
-use rpc_runtime::{Context, Metadata, Result, Status};
+use rpc_runtime::{
+    Context, Metadata, Result, Status,
+    server::{CallValue, GuestServer},
+};
 
-use super::{call_number, headers::check_metadata};
+use super::headers::check_metadata;
 
 /// Adds an entry to the headers of the answer to a gRPC call: gRPC's initial metadata.
 ///
-/// It needs [`Http::initial_metadata`](crate::Http::initial_metadata). Without that, and for a caller of the native protocol, the entry becomes
-/// reply metadata, as by [`Context::add_reply_metadata`], and so a gRPC caller finds it in the trailers.
+/// It needs [`Http::initial_metadata`](crate::Http::initial_metadata). Without that the entry becomes reply metadata, as by
+/// [`Context::add_reply_metadata`], and a gRPC caller finds it in the trailers.
+///
+/// So it is for a caller of the native protocol, which has no frame before the first message: the entry comes with the reply, or with the
+/// end of a stream, and the caller finds it in the [`Receipt`](rpc_runtime::client::Receipt).
 ///
 /// The headers go with the first message.
 ///
@@ -34,15 +40,14 @@ use super::{call_number, headers::check_metadata};
 /// `-bin`. RESOURCE_EXHAUSTED if the entry does not fit into a [`Metadata`].
 pub fn add_initial_metadata(cx: &Context, key: impl Into<String>, value: impl Into<Bytes>) -> Result<()> {
     let (mut key, value) = (key.into(), value.into());
-    let Some(id) = cx.metadata().get(KEY) else {
+    let Some(headers) = cx.get::<Headers>() else {
         return cx.add_reply_metadata(key, value);
     };
     key.make_ascii_lowercase();
     let entry = Metadata::from([(key.as_str(), value.clone())]);
     check_metadata(&entry).map_err(Status::invalid_argument)?;
-    let mut calls = calls();
-    let call = call_number::read(id).and_then(|id| calls.get_mut(&id));
-    let Some(Headers::Unsent(metadata)) = call else {
+    let mut headers = headers.lock();
+    let HeadersState::Unsent(metadata) = &mut *headers else {
         return Err(Status::failed_precondition(
             "the headers of this call are sent: add initial metadata before the first message",
         ));
@@ -59,77 +64,66 @@ pub fn add_initial_metadata(cx: &Context, key: impl Into<String>, value: impl In
     Ok(())
 }
 
-/// The initial metadata of one call, which its handler adds to by the call's number.
-///
-/// The number travels with the request, as metadata that only the guest can set.
-pub(super) struct InitialMetadata(u64);
+/// What a handler has added to the headers of its call. It stands beside the call.
+#[derive(Default)]
+struct Headers(Mutex<HeadersState>);
 
-/// What a handler has added to the headers of a call.
-enum Headers {
+enum HeadersState {
     Unsent(Metadata),
-    Sent,
+    /// They are sent, or the call is over.
+    Closed,
+}
+
+impl Default for HeadersState {
+    fn default() -> Self {
+        Self::Unsent(Metadata::new())
+    }
+}
+
+impl Headers {
+    fn lock(&self) -> MutexGuard<'_, HeadersState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The initial metadata of one call. Its handler can add to it until this is dropped.
+pub(super) struct InitialMetadata {
+    headers: Arc<Headers>,
+    _beside: CallValue,
 }
 
 impl InitialMetadata {
-    /// Makes the metadata of a new call, and the entry by which its handler finds it.
-    pub(super) fn new() -> (Self, (&'static str, Bytes)) {
-        let mut calls = calls();
-        let mut id = call_number::next();
-        while calls.contains_key(&id) {
-            id = call_number::next();
-        }
-        calls.insert(id, Headers::Unsent(Metadata::new()));
-        (Self(id), (KEY, call_number::write(id)))
+    /// Makes that of a new call, and the entry that puts it beside the call.
+    pub(super) fn new(server: &GuestServer) -> (Self, (&'static str, Bytes)) {
+        let headers = Arc::<Headers>::default();
+        let beside = server.put_beside(Arc::clone(&headers));
+        let entry = beside.entry();
+        let metadata = Self {
+            headers,
+            _beside: beside,
+        };
+        (metadata, entry)
     }
 
     /// Takes all entries. The handler can add no more.
     pub(super) fn take(&self) -> Metadata {
-        match calls().insert(self.0, Headers::Sent) {
-            Some(Headers::Unsent(metadata)) => metadata,
-            Some(Headers::Sent) | None => Metadata::new(),
+        match mem::replace(&mut *self.headers.lock(), HeadersState::Closed) {
+            HeadersState::Unsent(metadata) => metadata,
+            HeadersState::Closed => Metadata::new(),
         }
     }
 
     /// True if the handler has added nothing.
     pub(super) fn is_empty(&self) -> bool {
-        match calls().get(&self.0) {
-            Some(Headers::Unsent(metadata)) => metadata.is_empty(),
-            Some(Headers::Sent) | None => true,
+        match &*self.headers.lock() {
+            HeadersState::Unsent(metadata) => metadata.is_empty(),
+            HeadersState::Closed => true,
         }
     }
 }
 
 impl Drop for InitialMetadata {
     fn drop(&mut self) {
-        calls().remove(&self.0);
-    }
-}
-
-/// The open calls of all guests with initial metadata.
-fn calls() -> MutexGuard<'static, HashMap<u64, Headers>> {
-    static CALLS: LazyLock<Mutex<HashMap<u64, Headers>>> = LazyLock::new(Mutex::default);
-    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The key of the entry with a call's number. gRPC callers cannot send it: keys that begin with `grpc-` are left out.
-pub(super) const KEY: &str = "grpc-initial-metadata";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_leaves_nothing_behind() {
-        let (call, (_, id)) = InitialMetadata::new();
-        let id = call_number::read(&id).unwrap();
-        assert!(call.is_empty());
-        if let Some(Headers::Unsent(metadata)) = calls().get_mut(&id) {
-            metadata.append("zone", "b");
-        }
-        assert!(!call.is_empty());
-        assert_eq!(call.take().get_str("zone"), Some("b"));
-        assert!(call.take().is_empty());
-        drop(call);
-        assert!(!calls().contains_key(&id));
+        *self.headers.lock() = HeadersState::Closed;
     }
 }

@@ -19,6 +19,10 @@ async fn start(http: Http) -> TestServer {
     TestServer::start_with("tcp://127.0.0.1:0", |server| {
         let add = from_fn(async |call: ServerCall, next| {
             let cx = call.context().clone();
+            // What joins the call and its headers is no entry of the caller's.
+            let mut keys: Vec<_> = cx.metadata().iter().map(|(key, _)| key).collect();
+            keys.retain(|key| *key != "user-agent");
+            assert!(keys.is_empty(), "{keys:?}");
             add_initial_metadata(&cx, "X-Zone", "b")?;
             cx.add_reply_metadata("x-cost", "7")?;
             next.run(call).await

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use demo_api::demo::kv::v1::{FetchRequest, UpdateRequest};
-use rpc_runtime::server::ServerHandle;
+use demo_api::demo::kv::v1::{FetchRequest, SleepRequest, UpdateRequest};
+use rpc_runtime::{Limits, server::ServerHandle};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -56,6 +56,38 @@ async fn a_reply_counts_until_it_is_taken() {
     stream.send_data(prefixed(&fetch), true).unwrap();
     held(&server.handle, |bytes| bytes >= 300_000).await;
     drop((response, stream, grpc));
+    held(&server.handle, |bytes| bytes == 0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_its_turn_counts() {
+    const SLOTS: u32 = 16;
+    let limits = Limits::default().max_calls(SLOTS);
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| server.limits(limits)).await;
+    let grpc = Caller::connect(&server.address).await;
+    let sleep = prefixed(&SleepRequest { millis: 3_600_000 });
+    let mut open = Vec::new();
+    for _ in 0..SLOTS {
+        let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_sleep", &[]).await;
+        stream.send_data(sleep.clone(), true).unwrap();
+        open.push((response, stream));
+    }
+    while server.handle.load().handler_tasks() < SLOTS as usize {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let before = server.handle.buffered_bytes();
+    assert!(before < 100_000, "{before}");
+
+    // One whose message is here, and one whose body is not read.
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_update", &[]).await;
+    stream.send_data(update(200_000), true).unwrap();
+    open.push((response, stream));
+    held(&server.handle, |bytes| bytes >= before + 200_000).await;
+    let (response, stream) = grpc.open(IMPORT, &[]).await;
+    open.push((response, stream));
+    held(&server.handle, |bytes| bytes >= before + 200_000 + (64 << 10)).await;
+    drop(open);
     held(&server.handle, |bytes| bytes == 0).await;
     server.stop().await;
 }

@@ -2,6 +2,11 @@
 
 use bytes::Bytes;
 use demo_api::demo::kv::v1::{FetchRequest, UpdateRequest};
+use test_support::within;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     TestServer,
@@ -31,6 +36,41 @@ async fn what_is_no_call_gets_a_status_of_http() {
             .await;
         assert_eq!(answer.status.as_u16(), status, "{content_type}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_of_http1_is_answered_in_one_line() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let (_, socket) = server.address.split_once("://").unwrap();
+    let methods = [
+        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE",
+    ];
+    for method in methods {
+        let mut stream = TcpStream::connect(socket).await.unwrap();
+        let request = format!("{method} /v1/keys HTTP/1.1\r\nHost: kv\r\nContent-Length: 100000\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // A body that nobody reads must not reset what the caller has not read.
+        stream.write_all(&[b'x'; 100_000]).await.unwrap();
+        let mut answer = String::new();
+        within(stream.read_to_string(&mut answer)).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 426 Upgrade Required\r\n"),
+            "{method}: {answer}"
+        );
+        assert!(
+            head.contains("\r\nUpgrade: h2c\r\n")
+                && head.contains(&format!("Content-Length: {}", body.len())),
+            "{answer}"
+        );
+        assert_eq!(
+            body,
+            "this port speaks HTTP/2 with prior knowledge, for gRPC, and not HTTP/1\n"
+        );
+    }
+    let rejected = server.handle.counters().handshakes_rejected();
+    assert_eq!(rejected, methods.len() as u64);
     server.stop().await;
 }
 

@@ -296,7 +296,7 @@ impl Middleware<ServerCall> for BearerTokens {
             }
         };
         if let Some(caller) = &caller {
-            cx.note_allowed(|| CallerHash::of_name(caller.name()));
+            cx.note_allowed(caller.hash());
         }
         if call.metadata().contains_key(Metadata::AUTHORIZATION) {
             if let Some(token) = presented(call.metadata(), &Metadata::new())? {

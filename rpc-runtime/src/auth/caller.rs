@@ -1,6 +1,8 @@
 //! Caller: who makes a call, as authentication has found out.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
+
+use crate::session::CallerHash;
 
 /// Who makes a call, as authentication has found out: a name, and roles.
 ///
@@ -29,17 +31,21 @@ use std::sync::Arc;
 ///     }
 /// }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Caller {
     name: Arc<str>,
     roles: Arc<[Arc<str>]>,
+    /// Of the name. Each call needs it, and a caller is often made once for many calls.
+    hash: CallerHash,
 }
 
 impl Caller {
     /// Makes a caller without roles.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            hash: CallerHash::of_name(&name),
+            name,
             roles: Arc::default(),
         }
     }
@@ -74,6 +80,20 @@ impl Caller {
     pub fn has_role(&self, role: &str) -> bool {
         self.roles().any(|one| one == role)
     }
+
+    /// Tells which calls of a connection are its own.
+    pub(super) fn hash(&self) -> CallerHash {
+        self.hash
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("name", &self.name)
+            .field("roles", &self.roles)
+            .finish()
+    }
 }
 
 #[cfg(test)]
@@ -88,5 +108,9 @@ mod tests {
         assert_eq!(caller.name(), "ada");
         assert_eq!(caller.roles().collect::<Vec<_>>(), ["reader", "writer", "admin"]);
         assert!(caller.has_role("writer") && !caller.has_role("root"));
+        assert_eq!(
+            format!("{caller:?}"),
+            r#"Caller { name: "ada", roles: ["reader", "writer", "admin"] }"#
+        );
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     layer::{Answer, Middleware, Next},
     message::control,
-    session::{CallerHash, Denied, Layered, ServerCall, ServiceLayer},
+    session::{Denied, Layered, ServerCall, ServiceLayer},
 };
 
 /// The middleware that asks a policy about each call, and refuses those that the policy does not allow.
@@ -77,8 +77,10 @@ impl Middleware<ServerCall> for Guard {
     async fn handle(&self, mut call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
         let caller = self.caller(&mut call);
         let asked = Asked::new(call.context().clone(), caller, self.rule(&call));
-        let hash = || asked.caller().map(|caller| CallerHash::of_name(caller.name()));
-        check_denials(asked.context(), || hash().unwrap_or(CallerHash::NOBODY))?;
+        let hash = asked.caller().map(Caller::hash);
+        if let Some(hash) = hash {
+            check_denials(asked.context(), || hash)?;
+        }
         let (decision, is_answer) = self.decide(asked.clone()).await;
         let path = call.procedure();
         let status = match &decision {
@@ -86,9 +88,10 @@ impl Middleware<ServerCall> for Guard {
                 if path != control::TERMINATE.path() {
                     audit::allowed(&asked);
                 }
-                asked
-                    .context()
-                    .note_allowed(|| hash().unwrap_or(CallerHash::NOBODY));
+                // Anybody can make calls of callers that are not known. So they do not show that the connection carries calls of others.
+                if let Some(hash) = hash {
+                    asked.context().note_allowed(hash);
+                }
                 drop(asked);
                 return next.run(call).await;
             }
@@ -101,7 +104,7 @@ impl Middleware<ServerCall> for Guard {
                 Status::new(Code::PermissionDenied, format!("this caller may not call {path}"))
             }
         };
-        let denied = match hash() {
+        let denied = match hash {
             _ if !is_answer => Denied::Nobody,
             None => Denied::Connection,
             Some(caller) => Denied::Caller(caller),

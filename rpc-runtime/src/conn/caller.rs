@@ -263,10 +263,15 @@ impl Connection {
     ) -> Poll<Result<(), Cause>> {
         let is_nested = request.depth > 0 && self.theirs.open_requests() > 0;
         let step = &mut step_of!(self, now);
-        match is_nested {
+        let turn = match is_nested {
             true => self.ours.admit_nested(ticket, request, claim, step, cx),
             false => self.ours.admit_in_turn(ticket, request, claim, step, cx),
+        };
+        if turn.is_pending() {
+            // Its caller keeps the message until then.
+            self.note_held();
         }
+        turn
     }
 
     /// Fails a request that never went.
@@ -304,6 +309,7 @@ impl Connection {
     /// Gives a place in the queue up; nothing to do for a ticket that never waited.
     pub(crate) fn drop_ticket(&mut self, ticket: &mut Ticket) {
         self.ours.drop_ticket(ticket, &mut self.outbox);
+        self.note_held_if_reported();
     }
 
     /// Takes the outcome of a call; afterwards the id is forgotten. `handle_timeout` watches the deadline.

@@ -43,13 +43,13 @@ impl Holdings {
         theirs.held_bytes() + streams.bytes + charge(0) * streams.messages as u64
     }
 
-    /// Reports how much is held, if that has changed much: what is `unread`, and what is to be written.
-    pub(super) fn report(&mut self, unread: u64, outbox: &Outbox, is_closed: bool) {
+    /// Reports how much is held, if that has changed much: `undone`, which is unread or waits for its turn, and what is to be written.
+    pub(super) fn report(&mut self, undone: u64, outbox: &Outbox, is_closed: bool) {
         let unwritten = match is_closed {
             true => 0,
             false => outbox.unwritten(),
         };
-        let held = unread + unwritten;
+        let held = undone + unwritten;
         self.share.hold(held.saturating_add(outbox.waiters().bytes()));
     }
 

@@ -9,7 +9,7 @@ use super::StreamKind;
 use super::{Peer, Stream, uid::own_uid, unix_servers::UnixServers};
 use crate::Code;
 #[cfg(feature = "_tls")]
-use crate::tls::{self, ClientTls, ServerTls, TlsError, TlsFault};
+use crate::tls::{self, ClientTls, OfferedTls, ServerTls, TlsError, TlsFault};
 
 /// How a client makes sure that its server is the right one: at `tls://` addresses by its certificate, at `unix:` addresses by its user.
 #[derive(Clone, Debug, Default)]
@@ -28,10 +28,7 @@ pub(crate) struct ClientSecurity {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerSecurity {
     #[cfg(feature = "_tls")]
-    tls: Option<ServerTls>,
-    /// The protocols of the server's guest, in ALPN.
-    #[cfg(feature = "_tls")]
-    guests: &'static [&'static [u8]],
+    tls: Option<OfferedTls>,
 }
 
 /// Why TLS failed.
@@ -143,14 +140,15 @@ impl ClientSecurity {
 impl ServerSecurity {
     pub(crate) fn new(tls: ServerTls) -> Self {
         Self {
-            tls: Some(tls),
-            guests: &[],
+            tls: Some(OfferedTls::new(tls)),
         }
     }
 
     /// Offers these protocols of a guest in ALPN, too.
     pub(crate) fn with_guests(self, guests: &'static [&'static [u8]]) -> Self {
-        Self { guests, ..self }
+        Self {
+            tls: self.tls.map(|tls| tls.with_guests(guests)),
+        }
     }
 
     /// True if it has a certificate.
@@ -166,7 +164,7 @@ impl ServerSecurity {
     pub(super) fn accept(&self, stream: TcpStream, peer: Peer) -> io::Result<(Stream, Peer)> {
         let tls = self.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let (peer, certificate) = peer.over_tls();
-        let stream = tls::accept(tls, self.guests, stream, certificate);
+        let stream = tls::accept(tls, stream, certificate);
         Ok((Stream(StreamKind::Tls(Box::new(stream))), peer))
     }
 }

@@ -36,7 +36,7 @@ use crate::{
     conn::{Cut, Settings},
     driver::SharedConnection,
     net::Stream,
-    session::lifecycle::Lifecycle,
+    session::{CallValue, CallValues, lifecycle::Lifecycle},
 };
 
 /// Another protocol on the listeners of a server: gRPC over HTTP/2, for example.
@@ -145,6 +145,7 @@ pub struct GuestServer {
     account: Arc<PeerAccount>,
     faults: Arc<PeerFaults>,
     ending: Arc<Ending>,
+    values: Arc<CallValues>,
 }
 
 /// The server of a guest.
@@ -165,8 +166,13 @@ pub(crate) trait Host: Send + Sync {
     /// Counts and logs that `peer` was cut off.
     fn cut_off(&self, cut: Cut, peer: &str, text: &str);
 
-    /// Serves `stream` for `peer`; none if the drain has told all peers.
-    fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> Option<Arc<SharedConnection>>;
+    /// Serves `stream` for `peer`, with `values` beside its calls; none if the drain has told all peers.
+    fn accept(
+        self: Arc<Self>,
+        stream: Stream,
+        peer: Peer,
+        values: Arc<CallValues>,
+    ) -> Option<Arc<SharedConnection>>;
 }
 
 impl GuestServer {
@@ -207,6 +213,32 @@ impl GuestServer {
             .fail_fast(true)
             .connect()
             .await
+    }
+
+    /// Puts `value` beside a call of a [client](GuestServer::client) of this peer: its middleware and its handler find the `T` by
+    /// [`Context::get`](crate::Context::get).
+    ///
+    /// Make the call with [`CallValue::entry`] among its metadata, and keep the result until the call has ended.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use rpc_runtime::{Client, server::GuestServer};
+    ///
+    /// /// What handlers say to the peer beside their replies.
+    /// #[derive(Default)]
+    /// struct Notes(Mutex<Vec<String>>);
+    ///
+    /// fn call<'a>(server: &GuestServer, client: &'a Client) {
+    ///     let notes = Arc::new(Notes::default());
+    ///     let beside = server.put_beside(Arc::clone(&notes));
+    ///     let (key, value) = beside.entry();
+    ///     let call = client.call().metadata(key, value);
+    ///     // A handler notes something by `cx.get::<Notes>()`.
+    /// }
+    /// ```
+    pub fn put_beside<T: Send + Sync + 'static>(&self, value: Arc<T>) -> CallValue {
+        self.values.put(value)
     }
 
     /// Notes that the guest holds `bytes` for its peer, until the result is dropped.
@@ -308,9 +340,13 @@ struct ForPeer(GuestServer);
 impl StreamAcceptor for ForPeer {
     fn accept(&self, stream: Stream) -> Result<(), Error> {
         let GuestServer {
-            host, peer, ending, ..
+            host,
+            peer,
+            ending,
+            values,
+            ..
         } = &self.0;
-        match Arc::clone(host).accept(stream, peer.clone()) {
+        match Arc::clone(host).accept(stream, peer.clone(), Arc::clone(values)) {
             Some(connection) => {
                 ending.follow(&connection);
                 Ok(())
@@ -338,6 +374,7 @@ pub(super) async fn serve<E>(
         account: Arc::new(PeerAccount::new(host.settings())),
         faults: Arc::new(PeerFaults::new(host.limits().max_faults)),
         ending: Arc::default(),
+        values: Arc::default(),
         host: Arc::clone(&host),
         peer,
     };

@@ -5,39 +5,63 @@ use std::{
     sync::Arc,
 };
 
+use super::call_values::CallValues;
 use crate::Metadata;
 
 /// What a call has beside its message: the caller's metadata, and the values that middleware has put there.
 #[derive(Clone, Default)]
 pub(super) struct Beside {
     pub(super) metadata: Metadata,
-    values: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
+    values: Vec<BesideValue>,
+}
+
+/// A value beside a call, and its type.
+#[derive(Clone)]
+pub(super) struct BesideValue {
+    of: TypeId,
+    value: Arc<dyn Any + Send + Sync>,
+}
+
+impl BesideValue {
+    pub(super) fn of<T: Any + Send + Sync>(value: Arc<T>) -> Self {
+        Self {
+            of: TypeId::of::<T>(),
+            value,
+        }
+    }
+
+    /// The value, if it is a `T`.
+    pub(super) fn get<T: Any>(&self) -> Option<&T> {
+        (self.of == TypeId::of::<T>()).then(|| self.value.downcast_ref())?
+    }
 }
 
 impl Beside {
-    /// With metadata alone; none if there are no entries.
+    /// With the metadata of a call, and with what the guest has put beside it; none if there are no entries.
     #[inline]
-    pub(super) fn of(metadata: Metadata) -> Option<Arc<Self>> {
-        (!metadata.is_empty()).then(|| {
-            Arc::new(Self {
-                metadata,
-                values: Vec::new(),
-            })
+    pub(super) fn of(metadata: Metadata, guest: Option<&CallValues>) -> Option<Arc<Self>> {
+        (!metadata.is_empty()).then(|| Self::with_value(metadata, guest))
+    }
+
+    fn with_value(mut metadata: Metadata, guest: Option<&CallValues>) -> Arc<Self> {
+        let value = guest.and_then(|values| values.find(&mut metadata));
+        Arc::new(Self {
+            metadata,
+            values: value.into_iter().collect(),
         })
     }
 
     /// Keeps `value`, in place of an earlier one of its type.
     pub(super) fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
-        let (id, value) = (TypeId::of::<T>(), Arc::new(value));
-        match self.values.iter_mut().find(|(of, _)| *of == id) {
-            Some((_, old)) => *old = value,
-            None => self.values.push((id, value)),
+        let value = BesideValue::of(Arc::new(value));
+        match self.values.iter_mut().find(|old| old.of == value.of) {
+            Some(old) => *old = value,
+            None => self.values.push(value),
         }
     }
 
     /// The value of type `T`.
     pub(super) fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        let of_type = self.values.iter().find(|(of, _)| *of == TypeId::of::<T>());
-        of_type.and_then(|(_, value)| value.downcast_ref())
+        self.values.iter().find_map(BesideValue::get)
     }
 }

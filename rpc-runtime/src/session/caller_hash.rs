@@ -13,9 +13,6 @@ use std::{
 pub(crate) struct CallerHash(u64);
 
 impl CallerHash {
-    /// A caller of whom nothing is known.
-    pub(crate) const NOBODY: Self = Self(1);
-
     /// The caller of this name.
     pub(crate) fn of_name(name: &str) -> Self {
         Self::of(("name", name.as_bytes()))
@@ -29,28 +26,24 @@ impl CallerHash {
     fn of(whom: impl Hash) -> Self {
         static KEY: OnceLock<RandomState> = OnceLock::new();
         let hash = KEY.get_or_init(RandomState::new).hash_one(whom);
-        Self(hash.clamp(Self::NOBODY.0 + 1, SEVERAL - 1))
+        Self(hash.clamp(NONE_YET + 1, SEVERAL - 1))
     }
 }
 
-/// The callers whose calls were allowed on a connection: none yet, one, or several.
+/// The known callers whose calls were allowed on a connection: none yet, one, or several.
 #[derive(Debug, Default)]
 pub(super) struct AllowedCallers(AtomicU64);
 
 impl AllowedCallers {
-    /// Notes that a call was allowed; `caller` finds out whose it is.
+    /// Notes that a call of `caller` was allowed.
     #[inline]
-    pub(super) fn note(&self, caller: impl FnOnce() -> CallerHash) {
-        let known = self.0.load(Relaxed);
-        if known == SEVERAL {
-            return;
-        }
-        let caller = caller().0;
+    pub(super) fn note(&self, caller: CallerHash) {
         // Of two that come first at the same time, one is noted. The other one is noted with its next call.
-        if known == NONE_YET {
-            self.0.store(caller, Relaxed);
-        } else if known != caller {
-            self.0.store(SEVERAL, Relaxed);
+        match self.0.load(Relaxed) {
+            SEVERAL => {}
+            NONE_YET => self.0.store(caller.0, Relaxed),
+            known if known == caller.0 => {}
+            _ => self.0.store(SEVERAL, Relaxed),
         }
     }
 
@@ -82,10 +75,12 @@ mod tests {
         let allowed = AllowedCallers::default();
         let others = |allowed: &AllowedCallers| [ada, bob].map(|caller| allowed.have_other_than(caller));
         assert_eq!(others(&allowed), [false, false]);
-        allowed.note(|| ada);
-        allowed.note(|| ada);
+        allowed.note(ada);
+        allowed.note(ada);
         assert_eq!(others(&allowed), [false, true]);
-        allowed.note(|| CallerHash::NOBODY);
+        allowed.note(bob);
         assert_eq!(others(&allowed), [true, true]);
+        allowed.note(ada);
+        assert_eq!(others(&allowed), [true, true], "it stays so");
     }
 }

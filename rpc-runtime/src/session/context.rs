@@ -22,7 +22,7 @@ use crate::{
     Call, Client, Code, Metadata, Peer, Procedure, Result, Status,
     base::panic::Panic,
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
-    conn::{CallId, Unwanted},
+    conn::{CallId, DRAINING, Unwanted},
     driver::Clock,
     session::{CallerHash, Denial, Denied, Session},
     wire::frame::control::{Progress, Reason},
@@ -78,13 +78,13 @@ impl Context {
         metadata: Metadata,
     ) -> Self {
         Self {
+            beside: Beside::of(metadata, session.call_values()),
             session,
             id: ContextId(AtomicU64::new(id.0)),
             one_way,
             depth,
             procedure,
             deadline,
-            beside: Beside::of(metadata),
         }
     }
 
@@ -155,7 +155,8 @@ impl Context {
         self.session.metadata()
     }
 
-    /// Returns the value of type `T` that [middleware](crate::middleware) has put beside the call; none if there is none.
+    /// Returns the value of type `T` that [middleware](crate::middleware) or a [guest](crate::server::GuestServer::put_beside) has put
+    /// beside the call; none if there is none.
     ///
     /// ```
     /// use rpc_runtime::{Context, Result, Status};
@@ -294,6 +295,13 @@ impl Context {
         self.session.drain(Reason::Drain, why);
     }
 
+    /// Tells the peer of this call that the server drains, and that open calls have `time`.
+    pub(crate) fn announce_drain(&self, time: Duration) {
+        self.session.with(Clock::Now, |conn, now| {
+            conn.begin_drain(Reason::Drain, DRAINING, time, now)
+        });
+    }
+
     /// Drains the connection of a peer of which too much had to be refused.
     pub(crate) fn drain_abused_connection(&self, why: &str) {
         self.session.server().settings().counts.drained_by_denials.add();
@@ -305,8 +313,8 @@ impl Context {
         self.session.note_denial(denied)
     }
 
-    /// Notes that this call was allowed; `caller` finds out whose it is.
-    pub(crate) fn note_allowed(&self, caller: impl FnOnce() -> CallerHash) {
+    /// Notes that this call of `caller` was allowed.
+    pub(crate) fn note_allowed(&self, caller: CallerHash) {
         self.session.allowed.note(caller);
     }
 

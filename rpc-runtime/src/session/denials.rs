@@ -288,7 +288,6 @@ mod tests {
         }
         assert_eq!(refused(27, ada), Some(at(40)));
         assert_eq!(refused(27, bob), None);
-        assert_eq!(refused(27, CallerHash::NOBODY), None);
         assert_eq!(note_shared(&denials, at(27), Denied::Caller(bob), 12).count, 1);
         assert_eq!(refused(66, ada), Some(at(1)));
         assert_eq!(refused(67, ada), None, "the minute is over");

@@ -77,6 +77,11 @@ impl Lifecycle {
         matches!(*self.phase(), DrainPhase::Closed(_))
     }
 
+    /// Returns whether a drain is asked for, and services do what comes before it.
+    pub(crate) fn is_preparing(&self) -> bool {
+        *self.phase() == DrainPhase::Asked
+    }
+
     /// Returns whether the drain has begun.
     pub(crate) fn is_draining(&self) -> bool {
         self.phase().is_draining()

@@ -316,6 +316,30 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_looks_only_when_a_look_is_due() {
+        let reloading = Reloading::new(Counted::default(), Some(LOOK_EVERY)).unwrap();
+        let loads = || reloading.source.loads.load(SeqCst);
+        // From now on each look reads the files.
+        reloading.reload().unwrap_err();
+        for due in 1..=2 {
+            for _ in 0..3 {
+                reloading.fresh().await;
+                assert_eq!((loads(), reloading.look_state().threads), (1 + due, 0), "not due");
+            }
+            tokio::time::advance(LOOK_EVERY).await;
+            reloading.fresh().await;
+            // The clock is paused, and a thread is not.
+            while loads() < 2 + due || reloading.look_state().threads > 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let never = Reloading::new(Counted::default(), None).unwrap();
+        tokio::time::advance(100 * LOOK_EVERY).await;
+        never.fresh().await;
+        assert_eq!(never.look_state().threads, 0);
+    }
+
     static HANGING: Mutex<()> = Mutex::new(());
 
     #[tokio::test(start_paused = true)]

@@ -16,14 +16,10 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{
-    TlsAcceptor, TlsConnector,
-    rustls::{CommonState, ServerConfig},
-    server,
-};
+use tokio_rustls::{TlsAcceptor, TlsConnector, rustls::CommonState, server};
 
 use super::{
-    ALPN, CertificateSlot, ClientTls, PeerCertificate, ServerTls, TlsError,
+    ALPN, CertificateSlot, ClientTls, OfferedTls, PeerCertificate, TlsError,
     explain::{self, PeerRole},
     first_bytes::Kept,
 };
@@ -68,17 +64,12 @@ enum Failure {
     Io(io::ErrorKind),
 }
 
-/// Begins a handshake with a client, which offers our protocol and `guests`. The verified certificate goes to `certificate`.
-pub(crate) fn accept(
-    tls: &ServerTls,
-    guests: &'static [&'static [u8]],
-    stream: TcpStream,
-    certificate: CertificateSlot,
-) -> TlsStream {
+/// Begins a handshake with a client. The verified certificate goes to `certificate`.
+pub(crate) fn accept(tls: &OfferedTls, stream: TcpStream, certificate: CertificateSlot) -> TlsStream {
     let tls = tls.clone();
     TlsStream {
         state: State::Handshake {
-            handshake: Box::pin(async move { shake_hands(tls, guests, stream).await }),
+            handshake: Box::pin(async move { shake_hands(tls, stream).await }),
             certificate,
             then: None,
         },
@@ -135,17 +126,13 @@ pub(crate) async fn connect(
     Ok((stream, certificate))
 }
 
-async fn shake_hands(
-    tls: ServerTls,
-    guests: &'static [&'static [u8]],
-    stream: TcpStream,
-) -> io::Result<Session> {
-    let acceptor = TlsAcceptor::from(offering(tls.fresh().await, guests));
+async fn shake_hands(tls: OfferedTls, stream: TcpStream) -> io::Result<Session> {
+    let acceptor = TlsAcceptor::from(tls.fresh().await);
     let accepting = acceptor.accept(Kept::new(stream)).into_fallible();
     let mut session: server::TlsStream<_> = match accepting.await {
         Ok(session) => session,
         Err((error, mut stream)) => {
-            let error = explain::handshake(error, PeerRole::Client, &with_ours(guests), &stream.first);
+            let error = explain::handshake(error, PeerRole::Client, &with_ours(tls.guests()), &stream.first);
             linger(&mut stream.stream).await;
             return Err(error);
         }
@@ -154,20 +141,9 @@ async fn shake_hands(
     if session.get_ref().1.alpn_protocol().is_none() {
         let _ = session.shutdown().await;
         linger(&mut session.get_mut().0.stream).await;
-        return Err(explain::wrong_protocol(PeerRole::Client, &with_ours(guests)).into_io());
+        return Err(explain::wrong_protocol(PeerRole::Client, &with_ours(tls.guests())).into_io());
     }
     Ok(session.into())
-}
-
-/// Offers the protocols of `guests` behind ours.
-fn offering(config: Arc<ServerConfig>, guests: &[&[u8]]) -> Arc<ServerConfig> {
-    if guests.is_empty() {
-        return config;
-    }
-    // The clone shares the certificate, the tickets and the sessions.
-    let mut config = ServerConfig::clone(&config);
-    config.alpn_protocols.extend(guests.iter().map(|id| id.to_vec()));
-    Arc::new(config)
 }
 
 /// The ids of our protocol and of `guests`.

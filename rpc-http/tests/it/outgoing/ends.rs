@@ -140,17 +140,19 @@ async fn a_dropped_client_leaves_no_connection_behind() {
 }
 
 #[tokio::test]
-async fn keep_alive_leaves_a_quiet_server_alone_and_gives_up_a_dead_one() {
-    let server = TestServer::start("tcp://127.0.0.1:0").await;
+async fn keep_alive_asks_a_quiet_server_again_and_again_and_gives_up_a_dead_one() {
+    let quiet = super::raw::RawServer::bind().await;
     let quick = Grpc::new()
         .keep_alive(Duration::from_millis(5))
         .keep_alive_timeout(LONG);
-    let kv: KvClient = KvClient::builder(grpc(&server.address))
-        .protocol(quick)
-        .connect_lazy();
-    kv.send_recv().sleep(100).await.unwrap();
-    drop(kv);
-    server.stop().await;
+    let kv: KvClient = KvClient::builder(quiet.address()).protocol(quick).connect_lazy();
+    let call = tokio::spawn(async move { kv.send_recv().timeout(None).noop().await });
+    let mut connection = quiet.accept().await;
+    let stream = connection.request().await;
+    // It has no answer yet, and lives.
+    connection.answer_pings(3).await;
+    connection.answer(stream, &()).await;
+    timeout(LONG, call).await.unwrap().unwrap().unwrap();
     let dead = super::raw::RawServer::bind().await;
     let quick = Grpc::new()
         .keep_alive(Duration::from_millis(5))

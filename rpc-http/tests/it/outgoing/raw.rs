@@ -74,24 +74,42 @@ impl RawConnection {
     /// Reads the next frame that is about a call; none at the end of the connection.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         loop {
-            let mut head = [0; 9];
-            self.0.read_exact(&mut head).await.ok()?;
-            let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let mut payload = vec![0; len as usize];
-            self.0.read_exact(&mut payload).await.ok()?;
-            let frame = Frame {
-                kind: head[3],
-                flags: head[4],
-                stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
-                payload,
-            };
-            match frame.kind {
-                SETTINGS if frame.flags & ACK == 0 => self.write(SETTINGS, ACK, 0, &[]).await,
-                PING if frame.flags & ACK == 0 => self.write(PING, ACK, 0, &frame.payload).await,
-                SETTINGS | PING | WINDOW_UPDATE => {}
-                _ => return Some(frame),
+            let frame = self.answered().await?;
+            if !matches!(frame.kind, SETTINGS | PING | WINDOW_UPDATE) {
+                return Some(frame);
             }
         }
+    }
+
+    /// Reads until `count` PINGs of the caller are answered.
+    pub(super) async fn answer_pings(&mut self, count: usize) {
+        let mut answered = 0;
+        while answered < count {
+            let frame = timeout(LONG, self.answered()).await.expect("a PING in time");
+            let frame = frame.expect("a PING");
+            answered += usize::from(frame.kind == PING && frame.flags & ACK == 0);
+        }
+    }
+
+    /// Reads the next frame, and answers it if it asks for that.
+    async fn answered(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await.ok()?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; len as usize];
+        self.0.read_exact(&mut payload).await.ok()?;
+        let frame = Frame {
+            kind: head[3],
+            flags: head[4],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            payload,
+        };
+        match frame.kind {
+            SETTINGS if frame.flags & ACK == 0 => self.write(SETTINGS, ACK, 0, &[]).await,
+            PING if frame.flags & ACK == 0 => self.write(PING, ACK, 0, &frame.payload).await,
+            _ => {}
+        }
+        Some(frame)
     }
 
     /// Reads a whole request. Returns its stream.

@@ -20,6 +20,8 @@ pub(in crate::conn) struct AdmissionQueue {
     waiting: VecDeque<QueuedCaller>,
     gaps: usize,
     next: u64,
+    /// How many bytes the messages of all callers have.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,7 @@ impl AdmissionQueue {
             waiting: VecDeque::new(),
             gaps: 0,
             next: first,
+            bytes: 0,
         }
     }
 
@@ -50,6 +53,7 @@ impl AdmissionQueue {
     ) -> u64 {
         let number = self.next;
         self.next += 1;
+        self.bytes = self.bytes.saturating_add(claim.len);
         self.waiting.push_back(QueuedCaller {
             number,
             claim: Some(claim),
@@ -98,6 +102,7 @@ impl AdmissionQueue {
             woken.push(waiting.waker);
         }
         self.gaps = 0;
+        self.bytes = 0;
     }
 
     /// The first caller from the place `from` on: its place, and what it wants.
@@ -127,6 +132,11 @@ impl AdmissionQueue {
         self.waiting.len() - self.gaps
     }
 
+    /// How many bytes the messages of all callers have.
+    pub(in crate::conn) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// True if no caller waits.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -143,8 +153,9 @@ impl AdmissionQueue {
     /// Makes a gap; to be followed by `sweep`.
     fn clear(&mut self, index: usize) {
         let waiting = &mut self.waiting[index];
-        if waiting.claim.take().is_some() {
+        if let Some(claim) = waiting.claim.take() {
             self.gaps += 1;
+            self.bytes = self.bytes.saturating_sub(claim.len);
         }
         waiting.waker = None;
         waiting.deadline = None;

@@ -226,6 +226,13 @@ impl AdmissionQueues {
         lens.sum()
     }
 
+    /// How many bytes the messages of all callers have.
+    pub(in crate::conn) fn bytes(&self) -> u64 {
+        let queues = self.queues.iter();
+        let of_all = queues.flat_map(|queues| std::iter::once(&queues.service).chain(&queues.ordinary));
+        of_all.map(AdmissionQueue::bytes).sum()
+    }
+
     /// True if no caller waits.
     #[inline]
     pub(in crate::conn) fn is_empty(&self) -> bool {

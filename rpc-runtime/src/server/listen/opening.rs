@@ -18,7 +18,7 @@ use crate::{
         state::ServerState,
         until::{unless, until},
     },
-    session::lifecycle::Lifecycle,
+    session::{CallValues, lifecycle::Lifecycle},
 };
 
 /// Waits for the opening of `stream`, and then serves it: by `guest` if the opening is the guest's.
@@ -140,8 +140,15 @@ impl Host for ServerState {
         self.guests()
     }
 
-    fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> Option<Arc<SharedConnection>> {
+    fn accept(
+        self: Arc<Self>,
+        stream: Stream,
+        peer: Peer,
+        values: Arc<CallValues>,
+    ) -> Option<Arc<SharedConnection>> {
         let session = serve_session(&self, stream, peer, None, &Handle::current())?;
+        // The client makes no call before it has this connection.
+        session.set_call_values(values);
         Some(Arc::clone(session.shared()))
     }
 }

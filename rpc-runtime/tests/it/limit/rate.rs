@@ -8,7 +8,7 @@ use rpc_runtime::{
     limit,
     middleware::{Layered, ServerCall, from_fn},
 };
-use test_support::{all, lab::*, within};
+use test_support::{all, lab::*, unix, within};
 use tokio::time::sleep;
 
 use super::{admitted, by_user, echo_as, limited, text_as};
@@ -109,6 +109,27 @@ async fn connections_of_one_address_count_together() {
         }
     }
     assert_eq!(ok, 3);
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn connections_of_one_user_count_together_at_all_sockets() {
+    let lab = Lab::default();
+    let limit = limit::rate(3).per(HOUR);
+    let addresses = ["limit-user-1", "limit-user-2"].map(unix);
+    let server = lab
+        .serve_with(&addresses[0], |server| {
+            server.layer(limit).listener(&addresses[1])
+        })
+        .await;
+    let mut ok = 0;
+    for address in &addresses {
+        let client: Client = within(Client::connect(address)).await.unwrap();
+        for _ in 0..3 {
+            ok += usize::from(echo_as(&client, "").await.is_ok());
+        }
+    }
+    assert_eq!(ok, 3);
+    server.stop().await;
 }
 
 #[tokio::test(crate = "test_support::gate", start_paused = true)]

@@ -124,6 +124,26 @@ async fn urgent_calls_and_control_calls_are_never_refused() {
 }
 
 #[tokio::test(crate = "test_support::gate", start_paused = true)]
+async fn calls_that_wait_in_their_sockets_are_seen_by_the_delay_of_the_runtime() {
+    // A handler that computes for 10 ms. Meanwhile no task runs, and nothing is read that could be timed.
+    let computes = from_fn(async |call: ServerCall, next: Next<ServerCall>| {
+        tokio::time::advance(Duration::from_millis(10)).await;
+        next.run(call).await
+    });
+    let client = Client::in_process(Layered::new(Lab::default()).layer(limit::shed()).layer(computes));
+    let mut refused = Vec::new();
+    for number in 0..30 {
+        let call = client.call().fail_fast().send_recv::<_, ()>(&ECHO, ());
+        if let Err(error) = within(call).await {
+            assert_eq!(error.code(), Code::Unavailable);
+            refused.push(number);
+        }
+    }
+    let first = *refused.first().expect("none is refused");
+    assert!(first >= 10, "not before an interval of 100 ms: {refused:?}");
+}
+
+#[tokio::test(crate = "test_support::gate", start_paused = true)]
 async fn refused_calls_come_back_and_all_are_handled() {
     let client = busy();
     let mut calls = JoinSet::new();

@@ -118,6 +118,30 @@ async fn too_many_denials_drain_the_connection() {
     server.stop().await;
 }
 
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_policy_that_gives_no_answer_ends_no_connection() {
+    let panics = served("mem:policy-own-fault-panics", |server| {
+        server
+            .policy(policy_fn(async |_: Asked| panic!("on purpose")))
+            .limits(Limits::default().max_denials(3))
+    })
+    .await;
+    let hangs = served("mem:policy-own-fault-hangs", |server| {
+        server.policy(Hang).limits(Limits::default().max_denials(3))
+    })
+    .await;
+    for server in [panics, hangs] {
+        let client = server.client().await;
+        for _ in 0..5 {
+            let error = call_as(&client, &READ, "").await.unwrap_err();
+            assert_eq!(error.code(), Code::PermissionDenied);
+        }
+        let counters = server.handle.counters();
+        assert_eq!((counters.calls_denied(), counters.drained_by_denials()), (5, 0));
+        server.stop().await;
+    }
+}
+
 #[tokio::test(crate = "test_support::gate")]
 async fn a_denied_client_goes_on_with_another_connection_and_loses_no_call() {
     let server = served("mem:policy-denied-often", |server| {

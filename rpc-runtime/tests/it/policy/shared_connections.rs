@@ -113,6 +113,40 @@ async fn denials_of_callers_whom_nobody_knows_end_the_connection() {
     server.stop().await;
 }
 
+#[tokio::test(crate = "test_support::gate")]
+async fn allowed_calls_of_callers_whom_nobody_knows_keep_no_connection() {
+    let server = believing("mem:policy-anonymous").await;
+    let client = server.client().await;
+    assert_eq!(code(&client, &HEALTH, "").await, None);
+    for number in 0..5 {
+        assert_eq!(server.handle.counters().drained_by_denials(), 0, "{number}");
+        assert_eq!(
+            code(&client, &CLEAR, "eve reader").await,
+            Some(Code::PermissionDenied)
+        );
+        assert_eq!(code(&client, &HEALTH, "").await, None);
+    }
+    assert_eq!(server.handle.counters().drained_by_denials(), 1);
+    server.stop().await;
+
+    // The same for one wrong token, again and again.
+    let server = served("mem:policy-anonymous-token", |server| {
+        server
+            .layer(BearerTokens::fixed([("of-ada", Caller::new("ada"))]).optional())
+            .policy(Roles::new())
+            .limits(Limits::default().max_denials(5))
+    })
+    .await;
+    let client = server.client().await;
+    assert_eq!(call_as(&client, &HEALTH, "").await.unwrap(), "nobody");
+    for _ in 0..5 {
+        let error = with_token(&client, "guess").await.unwrap_err();
+        assert_eq!(error.code(), Code::Unauthenticated);
+    }
+    assert_eq!(server.handle.counters().drained_by_denials(), 1);
+    server.stop().await;
+}
+
 /// Calls with a token of the call's own.
 async fn with_token(client: &Client, token: &str) -> Result<String, Error> {
     let call = client.call().metadata("authorization", format!("Bearer {token}"));

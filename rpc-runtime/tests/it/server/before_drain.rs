@@ -16,7 +16,10 @@ use rpc_runtime::{
     server::{Handler, Incoming, Procedure, Service},
 };
 use test_support::{Running, lab::*, serve, within};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 /// How long a drain may take in these tests.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -100,6 +103,57 @@ async fn calls_and_connections_begin_while_a_service_prepares_for_a_drain() {
     let address = server.address.clone();
     assert!(server.report().await.is_clean());
     assert!(Client::connect(&address).await.is_err());
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_terminate_waits_for_a_service_that_prepares_for_longer_than_30_s() {
+    for (address, kind, seconds) in [
+        ("mem:prepares-long", Kind::Waits(Arc::default()), 80..81),
+        ("mem:prepares-too-long", Kind::ForEver, 100..103),
+    ] {
+        let go_on = match &kind {
+            Kind::Waits(go_on) => Arc::clone(go_on),
+            _ => Arc::default(),
+        };
+        let service = Prepares {
+            kind,
+            ..Prepares::default()
+        };
+        let server = Server::builder()
+            .service(Lab::default())
+            .service(service.clone())
+            .listener(address)
+            .drain_timeout(Duration::from_secs(100))
+            .signals(false);
+        let server = serve(server).await;
+        let (client, other) = (server.client().await, server.client().await);
+        let begun = Instant::now();
+        let terminates = |client: &Client| {
+            let client = client.clone();
+            tokio::spawn(async move { client.terminate().await })
+        };
+        let first = terminates(&client);
+        while service.begun.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        sleep(Duration::from_secs(40)).await;
+        // One that comes amid all that waits as long.
+        let second = terminates(&other);
+        sleep(Duration::from_secs(40)).await;
+        assert!(!first.is_finished() && !second.is_finished());
+        for client in [&client, &server.client().await] {
+            assert_eq!(text(client, &ECHO, "still served").await.unwrap(), "still served");
+        }
+        go_on.notify_one();
+        let report = first.await.unwrap().unwrap();
+        assert_eq!(second.await.unwrap().unwrap(), report);
+        assert!(
+            seconds.contains(&begun.elapsed().as_secs()),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert!(server.report().await.is_clean());
+    }
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]

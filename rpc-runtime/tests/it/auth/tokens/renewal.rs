@@ -301,6 +301,39 @@ async fn a_stream_whose_token_is_refused_is_not_opened_twice() {
     assert_eq!(lab.log(), ["1 calls echo", "2 calls count"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "test_support::gate")]
+async fn calls_go_on_while_the_source_blocks_a_thread_of_the_runtime() {
+    let (lab, server, _) = accepting("mem:renewal-blocked").await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(Mutex::new(blocked));
+    let source = {
+        let asked = Arc::clone(&asked);
+        move || {
+            let number = asked.fetch_add(1, SeqCst) + 1;
+            let blocked = Arc::clone(&blocked);
+            async move {
+                if number == 1 {
+                    // It ends when the sender is dropped, and without an await.
+                    let _ = blocked.lock().unwrap().recv();
+                }
+                Ok(Token::new(number.to_string()))
+            }
+        }
+    };
+    let client = connect(&server, |client| client.token_source(source))
+        .await
+        .unwrap();
+    let calls = [start(&client, &ECHO, ""), start(&client, &ECHO, "")];
+    for call in calls {
+        within(call).await.unwrap().unwrap();
+    }
+    assert_eq!(asked.load(SeqCst), 2, "another task asks after 4 s, and no more");
+    drop(release);
+    call(&client).await.unwrap();
+    assert_eq!(lab.log(), vec!["2 calls echo"; 3]);
+}
+
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn one_way_calls_carry_the_token_of_their_time() {
     let (lab, server, _) = accepting("mem:renewal-one-way").await;
