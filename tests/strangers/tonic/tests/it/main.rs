@@ -2,3 +2,4 @@
 
 mod our_client;
 mod their_client;
+mod walk;
