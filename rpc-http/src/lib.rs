@@ -48,6 +48,7 @@ mod http_guest;
 mod keep_alive;
 mod outgoing;
 mod pace;
+mod reset_budget;
 mod watched_stream;
 
 pub use self::{grpc::add_initial_metadata, http_guest::Http, outgoing::Grpc};
