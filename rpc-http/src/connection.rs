@@ -30,6 +30,7 @@ use crate::{
     http_guest::Settings,
     keep_alive::KeepAlive,
     preface::{self, Spoken},
+    reset_budget::{CallEnd, ResetBudget},
     watched_stream::{Traffic, WatchedStream},
 };
 
@@ -173,8 +174,8 @@ fn builder(settings: &Settings, server: &GuestServer) -> server::Builder {
         .max_header_list_size(settings.max_header_list)
         .max_frame_size(MAX_FRAME)
         .max_send_buffer_size(SEND_BUFFER)
-        // A caller may cancel all its calls at once, before one of them is accepted. One that makes and cancels more in the bytes of one
-        // read is a rapid reset.
+        // A caller may cancel all its calls at once, before one of them is accepted. Calls that are accepted before their reset are counted
+        // by `ResetBudget`.
         .max_pending_accept_reset_streams(streams)
         // A drain may refuse all of them at once, while their bodies are on the way.
         .max_concurrent_reset_streams(streams)
@@ -202,9 +203,17 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
     let mut idle = pin!(sleep(IDLE));
     // The tasks of the open requests, and how many looks in a row have found none.
     let (mut answers, mut quiet) = (JoinSet::new(), 0);
+    let mut resets = ResetBudget::new(settings.max_streams);
     loop {
         let next = poll_fn(|cx| -> Poll<Result<Next, h2::Error>> {
-            while answers.try_join_next().is_some() {}
+            while let Some(ended) = answers.try_join_next() {
+                // A task that panicked is no fault of the peer.
+                resets.note(ended.unwrap_or(CallEnd::Other), begun.elapsed());
+            }
+            // Before further calls are taken.
+            if resets.is_exceeded() {
+                return Poll::Ready(Ok(Next::Resets));
+            }
             if !is_ending && draining.as_mut().poll(cx).is_ready() {
                 is_ending = true;
                 connection.graceful_shutdown();
@@ -248,6 +257,11 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
                 shared.server.note_cut(PeerCut::Silence, &text);
                 return Ok(());
             }
+            Next::Resets => {
+                let text = "too many calls are given up at once";
+                shared.server.note_cut(PeerCut::Excess, text);
+                return send_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await;
+            }
             Next::Flood => {
                 let text = format!("{} bytes for few requests", shared.traffic.read());
                 shared.server.note_cut(PeerCut::Excess, &text);
@@ -280,6 +294,8 @@ enum Next {
     Silence,
     /// The peer sends too much that is of no request.
     Flood,
+    /// The peer makes calls only to give them up.
+    Resets,
 }
 
 /// How long the headers are, as HTTP/2 counts them.
@@ -292,7 +308,11 @@ pub(crate) fn header_list(headers: &HeaderMap) -> usize {
 }
 
 /// Gives a request to the protocol that it belongs to.
-async fn answer(shared: Arc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<HeldBytes>) {
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<HeldBytes>,
+) -> CallEnd {
     let refusal = match grpc::is_call(&request) {
         _ if !shared.settings.grpc => StatusCode::NOT_FOUND,
         Ok(()) => return grpc::answer(&shared, request, respond).await,
@@ -303,6 +323,7 @@ async fn answer(shared: Arc<Shared>, request: Request<RecvStream>, mut respond: 
     *response.status_mut() = refusal;
     // The peer may be gone.
     let _ = respond.send_response(response, true);
+    CallEnd::Other
 }
 
 /// What a peer may send of one stream before it is read. Not measured.

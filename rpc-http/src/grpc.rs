@@ -30,6 +30,7 @@ use self::{
 use crate::{
     connection::{Shared, header_list},
     held_bytes::HeldBytes,
+    reset_budget::CallEnd,
 };
 
 /// Checks that a request is a gRPC call.
@@ -61,16 +62,25 @@ pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 /// Makes the call, and answers with what becomes of it.
-pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respond: SendResponse<HeldBytes>) {
+pub(crate) async fn answer(
+    shared: &Shared,
+    request: Request<RecvStream>,
+    respond: SendResponse<HeldBytes>,
+) -> CallEnd {
+    let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let mut answer = Answer::new(shared, respond, Encoding::accepted(&parts.headers));
+    let refuse = |answer: Answer<'_>, status| {
+        answer.end(Err(&status));
+        CallEnd::Other
+    };
     let mut asked = match ask(shared, &parts) {
         Ok(asked) => asked,
-        Err(status) => return answer.end(Err(&status)),
+        Err(status) => return refuse(answer, status),
     };
     let encoding = match Encoding::of_request(&parts.headers) {
         Ok(encoding) => encoding,
-        Err(status) => return answer.end(Err(&status)),
+        Err(status) => return refuse(answer, status),
     };
     if shared.has_initial_metadata() {
         let (initial, (key, number)) = InitialMetadata::new(&shared.server);
@@ -79,7 +89,7 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
     }
     let messages = match Messages::new(shared, body, encoding, header_list(&parts.headers)) {
         Ok(messages) => messages,
-        Err(status) => return answer.end(Err(&status)),
+        Err(status) => return refuse(answer, status),
     };
     drop(parts);
     // The inner call has the same deadline. This one is also for what goes on before and after it.
@@ -95,16 +105,25 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
         }),
     };
     match ended {
-        Ended::With(end) => {
-            if end.is_ok() {
-                shared.server.note_good_request();
-            }
-            answer.end(end.as_ref());
+        Ended::With(Ok(metadata)) => {
+            shared.server.note_good_request();
+            answer.end(Ok(&metadata));
+            CallEnd::Answered
         }
-        Ended::Refused(status) => answer.refuse(&status),
+        Ended::With(Err(status)) => refuse(answer, status),
+        Ended::Refused(status) => {
+            answer.refuse(&status);
+            CallEnd::Other
+        }
         // There is nobody to tell. Dropping the call has cancelled it.
-        Ended::Gone => {}
+        Ended::Gone if !answer.has_begun() && is_early(begun, deadline) => CallEnd::GivenUp,
+        Ended::Gone => CallEnd::Other,
     }
+}
+
+/// True if less than half of the time of a call is over: its caller did not wait for it.
+fn is_early(begun: Instant, deadline: Option<Instant>) -> bool {
+    deadline.is_none_or(|at| begun.elapsed() < at.saturating_duration_since(begun) / 2)
 }
 
 fn ask(shared: &Shared, parts: &http::request::Parts) -> Result<Asked, Status> {

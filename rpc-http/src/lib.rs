@@ -49,6 +49,7 @@ mod keep_alive;
 mod outgoing;
 mod pace;
 mod preface;
+mod reset_budget;
 mod watched_stream;
 
 pub use self::{

@@ -114,6 +114,11 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
+    /// True if the headers are sent.
+    pub(super) fn has_begun(&self) -> bool {
+        self.body.is_some()
+    }
+
     /// Sends the end. Without a message or initial metadata before it, a failure has no body.
     pub(super) fn end(mut self, end: Result<&Metadata, &Status>) {
         // Whether the caller still hears it does not matter.

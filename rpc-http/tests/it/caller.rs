@@ -75,6 +75,15 @@ impl Caller {
         path: &str,
         headers: &[(&str, &str)],
     ) -> (ResponseFuture, SendStream<Bytes>) {
+        self.try_open(path, headers).await.unwrap()
+    }
+
+    /// Opens a call of `path`, unless the connection has ended.
+    pub(crate) async fn try_open(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
         let mut request = Request::post(format!("http://test{path}"));
         if headers.iter().all(|(name, _)| *name != "content-type") {
             request = request.header("content-type", "application/grpc");
@@ -82,8 +91,8 @@ impl Caller {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut requests = self.requests.clone().ready().await.unwrap();
-        requests.send_request(request.body(()).unwrap(), false).unwrap()
+        let mut requests = self.requests.clone().ready().await?;
+        requests.send_request(request.body(()).unwrap(), false)
     }
 
     /// Calls `path` with `body`, and waits for the whole answer.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use demo_api::demo::kv::v1::{FetchRequest, PingRequest};
+use demo_api::demo::kv::v1::{FetchRequest, PingRequest, SleepRequest};
 use h2::Reason;
 use rpc_http::Http;
 use rpc_runtime::{Limits, server::Counters};
+use test_support::until;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -230,5 +231,60 @@ async fn a_reply_that_is_not_taken_ends_its_call() {
     let mut body = response.await.unwrap().into_body();
     let error = timeout(Duration::from_secs(60), body.data()).await.unwrap();
     assert_eq!(error.unwrap().unwrap_err().reason(), Some(Reason::CANCEL));
+    server.stop().await;
+}
+
+/// Opens `count` calls that hang, waits until the server runs them all, and gives them up; less if the connection ends.
+async fn give_up(server: &TestServer, grpc: &Caller, count: usize) {
+    let mut open = Vec::new();
+    for _ in 0..count {
+        let Ok((response, mut stream)) = grpc.try_open("/demo.kv.v1.Kv/rpc_sleep", &[]).await else {
+            return;
+        };
+        // It fails if the connection has ended.
+        let _ = stream.send_data(prefixed(&SleepRequest { millis: u32::MAX }), true);
+        open.push((response, stream));
+    }
+    until(|| grpc.connection.is_finished() || server.handle.load().handler_tasks() == count).await;
+    drop(open);
+    until(|| server.handle.load().handler_tasks() == 0).await;
+}
+
+async fn ping(grpc: &Caller) {
+    let ping = prefixed(&PingRequest::default());
+    assert_eq!(grpc.call("/demo.kv.v1.Kv/rpc_ping", &[], ping).await.code(), "0");
+}
+
+#[tokio::test]
+async fn a_caller_may_give_up_all_its_calls_some_times() {
+    let server = TestServer::with_guest(Http::new().grpc().max_streams(50)).await;
+    let grpc = Caller::connect(&server.address).await;
+    for _ in 0..4 {
+        give_up(&server, &grpc, 50).await;
+    }
+    ping(&grpc).await;
+    assert_eq!(server.handle.counters().ended_by_excess(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_makes_calls_only_to_give_them_up_is_sent_away() {
+    let server = TestServer::with_guest(Http::new().grpc().max_streams(50)).await;
+    let grpc = Caller::connect(&server.address).await;
+    let (native, other) = (server.native().await, Caller::connect(&server.address).await);
+    // All run at the server before they are given up. Time gives some back, so it may take more than five rounds.
+    let giving_up = async {
+        while !grpc.connection.is_finished() {
+            give_up(&server, &grpc, 50).await;
+        }
+    };
+    timeout(Duration::from_secs(60), giving_up).await.unwrap();
+    let error = grpc.connection.await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{error}");
+    counted(&server, Counters::ended_by_excess, 1).await;
+    // Others notice nothing.
+    native.send_recv().ping("hello").await.unwrap();
+    ping(&other).await;
+    drop(native);
     server.stop().await;
 }

@@ -1,11 +1,22 @@
 //! What gRPC callers make the server hold counts in its account of memory.
 
-use std::time::Duration;
+use std::{io::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use demo_api::demo::kv::v1::{FetchRequest, SleepRequest, UpdateRequest};
-use rpc_runtime::{Limits, server::ServerHandle};
-use tokio::time::{sleep, timeout};
+use demo_api::demo::kv::v1::{FetchReply, FetchRequest, ImportReply, SleepRequest, UpdateRequest};
+use flate2::{Compression, write::GzEncoder};
+use rpc_runtime::{
+    Limits,
+    middleware::{self, Next, ServerCall},
+    server::ServerHandle,
+};
+use test_support::until;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpSocket,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 use crate::{
     TestServer,
@@ -57,6 +68,171 @@ async fn a_reply_counts_until_it_is_taken() {
     held(&server.handle, |bytes| bytes >= 300_000).await;
     drop((response, stream, grpc));
     held(&server.handle, |bytes| bytes == 0).await;
+    server.stop().await;
+}
+
+/// A server whose handlers begin once the returned `Semaphore` has room for them.
+async fn waiting() -> (TestServer, Arc<Semaphore>) {
+    let begin = Arc::new(Semaphore::new(0));
+    let turns = Arc::clone(&begin);
+    let wait = middleware::from_fn(move |call: ServerCall, next: Next<ServerCall>| {
+        let turns = Arc::clone(&turns);
+        async move {
+            turns.acquire().await.unwrap().forget();
+            next.run(call).await
+        }
+    });
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| server.layer(wait)).await;
+    (server, begin)
+}
+
+#[tokio::test]
+async fn a_request_counts_while_its_handler_runs() {
+    let (server, begin) = waiting().await;
+    let grpc = Caller::connect(&server.address).await;
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_update", &[]).await;
+    stream.send_data(update(300_000), true).unwrap();
+    // Once: the request has gone on to the handler.
+    held(&server.handle, |bytes| (300_000..400_000).contains(&bytes)).await;
+    begin.add_permits(1);
+    assert_eq!(Answer::read(response).await.code(), "0");
+    held(&server.handle, |bytes| bytes == 0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_counts_as_long_as_it_is_decompressed() {
+    let (server, begin) = waiting().await;
+    let grpc = Caller::connect(&server.address).await;
+    let mut gzip = GzEncoder::new(vec![1, 0, 0, 0, 0], Compression::default());
+    gzip.write_all(&update(500_000)[5..]).unwrap();
+    let mut body = gzip.finish().unwrap();
+    let len = body.len() as u32 - 5;
+    body[1..5].copy_from_slice(&len.to_be_bytes());
+    assert!(len < 5_000, "{len}");
+    let gzip = [("grpc-encoding", "gzip")];
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_update", &gzip).await;
+    stream.send_data(body.into(), true).unwrap();
+    held(&server.handle, |bytes| bytes >= 500_000).await;
+    begin.add_permits(1);
+    assert_eq!(Answer::read(response).await.code(), "0");
+    held(&server.handle, |bytes| bytes == 0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_counts_with_the_window_of_its_caller() {
+    let (server, begin) = waiting().await;
+    let grpc = Caller::connect(&server.address).await;
+    let (response, mut stream) = grpc.open(IMPORT, &[]).await;
+    for _ in 0..4 {
+        stream.send_data(update(100_000), false).unwrap();
+    }
+    // The first one fills the handler's window. The second one waits, and behind it the caller may send 64 KiB.
+    held(&server.handle, |bytes| (265_000..300_000).contains(&bytes)).await;
+    stream.send_data(Bytes::new(), true).unwrap();
+    begin.add_permits(1);
+    let answer = Answer::read(response).await;
+    assert_eq!(answer.messages::<ImportReply>()[0].entries, 4);
+    held(&server.handle, |bytes| bytes == 0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_reply_counts_less_when_a_part_of_it_is_written() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let native = server.native().await;
+    native.send_recv().update("k", vec![7; 300_000]).await.unwrap();
+    let grpc = Caller::connect_with_window(&server.address, 40_000).await;
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_fetch", &[]).await;
+    let fetch = FetchRequest { key: "k".to_owned() };
+    stream.send_data(prefixed(&fetch), true).unwrap();
+    held(&server.handle, |bytes| (260_000..265_000).contains(&bytes)).await;
+    // Reading opens the window.
+    let answer = Answer::read(response).await;
+    assert_eq!((answer.code(), answer.messages::<FetchReply>().len()), ("0", 1));
+    held(&server.handle, |bytes| bytes == 0).await;
+    drop((native, grpc));
+    server.stop().await;
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The frames of a connection that opens all its windows, and fetches the value of `k` so often.
+fn fetches(count: u32) -> Vec<u8> {
+    let mut headers = Vec::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/demo.kv.v1.Kv/rpc_fetch"),
+        (":authority", "test"),
+        ("content-type", "application/grpc"),
+    ] {
+        // A literal that no table keeps.
+        headers.extend([0, name.len() as u8]);
+        headers.extend(name.bytes());
+        headers.push(value.len() as u8);
+        headers.extend(value.bytes());
+    }
+    let fetch = prefixed(&FetchRequest { key: "k".to_owned() });
+    let window = 1u32 << 30;
+    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    frames.extend(frame(4, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat()));
+    frames.extend(frame(8, 0, 0, &window.to_be_bytes()));
+    for stream in (0..count).map(|number| 2 * number + 1) {
+        frames.extend(frame(1, 4, stream, &headers));
+        frames.extend(frame(0, 1, stream, &fetch));
+    }
+    frames
+}
+
+#[tokio::test]
+async fn replies_count_until_they_are_written_to_the_socket() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let native = server.native().await;
+    // Less than h2 takes of a stream, whatever its peer reads.
+    native.send_recv().update("k", vec![7; 200_000]).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let address = server.address.trim_start_matches("tcp://").parse().unwrap();
+    let mut socket = socket.connect(address).await.unwrap();
+    // 12 MB, of which the OS takes 5 MB or less. Nothing of them is read.
+    socket.write_all(&fetches(60)).await.unwrap();
+    held(&server.handle, |bytes| bytes >= 5_000_000).await;
+    until(|| server.handle.load().handler_tasks() == 0).await;
+    // Nor does it become less by itself.
+    sleep(Duration::from_millis(300)).await;
+    held(&server.handle, |bytes| bytes >= 5_000_000).await;
+    drop(socket);
+    held(&server.handle, |bytes| bytes == 0).await;
+    drop(native);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_reply_counts_no_longer_when_its_caller_gives_it_up() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let native = server.native().await;
+    native.send_recv().update("k", vec![7; 300_000]).await.unwrap();
+    let grpc = Caller::connect_with_window(&server.address, 40_000).await;
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_fetch", &[]).await;
+    let fetch = FetchRequest { key: "k".to_owned() };
+    stream.send_data(prefixed(&fetch), true).unwrap();
+    held(&server.handle, |bytes| bytes >= 260_000).await;
+    stream.send_reset(h2::Reason::CANCEL);
+    drop(response);
+    held(&server.handle, |bytes| bytes == 0).await;
+    // The connection goes on.
+    let pinged = grpc.call(IMPORT, &[], update(10)).await;
+    assert_eq!(pinged.code(), "0");
+    drop((native, grpc));
     server.stop().await;
 }
 

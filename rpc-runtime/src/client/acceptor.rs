@@ -1,7 +1,7 @@
 //! What a server implements for a client of its process: it accepts streams, serves the callbacks of peers, and bridges to servers of
 //! other protocols.
 
-use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{any::Any, fmt, future::Future, io, pin::Pin, sync::Arc};
 
 use super::known_procedures::KnownProcedures;
 use crate::{
@@ -73,7 +73,21 @@ pub(crate) trait Bridge: fmt::Debug + Send + Sync {
 }
 
 /// A bridge that begins.
-pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<Stream, Status>> + Send>>;
+pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<Stream, JoinFailure>> + Send>>;
+
+/// Why a bridge does not begin.
+pub(crate) enum JoinFailure {
+    /// TLS failed under the protocol: a server refuses the certificate of its client after the handshake.
+    Tls(io::Error),
+    /// What the protocol says.
+    Protocol(Status),
+}
+
+impl From<Status> for JoinFailure {
+    fn from(status: Status) -> Self {
+        Self::Protocol(status)
+    }
+}
 
 /// How the servers of another protocol are reached.
 pub(crate) struct BridgeWay {

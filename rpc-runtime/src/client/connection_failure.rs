@@ -2,9 +2,9 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use super::deadline::Deadline;
+use super::{acceptor::JoinFailure, deadline::Deadline};
 use crate::{
-    Code, Error, Phase, Status,
+    Code, Error, Phase,
     conn::Cause,
     net::{Address, Spot, TlsFailure, WrongUnixServer, name_of},
 };
@@ -89,7 +89,11 @@ impl ConnectionFailure {
     }
 
     /// A server does not speak the protocol of its address, or not as it should.
-    pub(super) fn of_bridge(status: &Status) -> Self {
+    pub(super) fn of_bridge(failure: JoinFailure) -> Self {
+        let status = match failure {
+            JoinFailure::Tls(error) => return Self::unreachable(error),
+            JoinFailure::Protocol(status) => status,
+        };
         Self {
             code: status.code(),
             permanent: status.code() == Code::FailedPrecondition,

@@ -59,11 +59,20 @@ impl TlsFailure {
             is_permanent,
         })
     }
+
+    /// Copies the error of a stream; `None` if something else failed.
+    pub(crate) fn copy(error: &io::Error) -> Option<io::Error> {
+        TlsError::find(error).map(|error| error.clone().into_io())
+    }
 }
 
 #[cfg(not(feature = "_tls"))]
 impl TlsFailure {
     pub(crate) fn find(_: &io::Error) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn copy(_: &io::Error) -> Option<io::Error> {
         None
     }
 }

@@ -5,8 +5,8 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     ClientBuilder, Error, Incoming, Peer, Procedure, Result, Service, Status, Transport,
-    client::acceptor::{self, BridgeSettings, BridgeWay, Joining},
+    client::acceptor::{self, BridgeSettings, BridgeWay, JoinFailure, Joining},
     driver::runtime::unless_panics,
-    net::{self, Stream},
+    net::{self, Stream, TlsFailure},
     session::{Handler, ProtocolConnection, Threads},
 };
 
@@ -60,6 +60,8 @@ pub struct ProtocolStream {
     peer: Peer,
     address: Arc<str>,
     max_message: u64,
+    /// How TLS failed under the protocol, which knows only that it cannot read.
+    tls_failure: Arc<OnceLock<io::Error>>,
 }
 
 impl ProtocolStream {
@@ -85,7 +87,12 @@ impl AsyncRead for ProtocolStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        if let Some(failure) = read.as_ref().err().and_then(TlsFailure::copy) {
+            // The first one counts.
+            let _ = self.tls_failure.set(failure);
+        }
+        Poll::Ready(read)
     }
 }
 
@@ -143,16 +150,23 @@ impl acceptor::Bridge for Bridge {
     fn join(&self, stream: Stream, peer: Peer, address: Arc<str>, settings: BridgeSettings) -> Joining {
         let protocol = Arc::clone(&self.0);
         Box::pin(async move {
+            let tls_failure = Arc::default();
             let stream = ProtocolStream {
                 stream,
                 peer,
                 address,
                 max_message: settings.limits.max_message,
+                tls_failure: Arc::clone(&tls_failure),
             };
             let connection = unless_panics(async { protocol.connect(stream).await }).await;
             let connection =
-                connection.map_err(|panic| Status::internal(format!("the protocol panicked: {panic}")))??;
-            serve(connection, settings).map_err(|error| Status::internal(error.message()))
+                connection.map_err(|panic| Status::internal(format!("the protocol panicked: {panic}")))?;
+            let connection =
+                connection.map_err(|status| match tls_failure.get().and_then(TlsFailure::copy) {
+                    Some(error) => JoinFailure::Tls(error),
+                    None => JoinFailure::Protocol(status),
+                })?;
+            serve(connection, settings).map_err(|error| Status::internal(error.message()).into())
         })
     }
 }

@@ -122,7 +122,7 @@ impl TlsError {
     }
 
     /// Wraps it for the byte stream whose handshake has failed.
-    pub(super) fn into_io(self) -> io::Error {
+    pub(crate) fn into_io(self) -> io::Error {
         let kind = match self.fault {
             TlsFault::Interrupted => io::ErrorKind::UnexpectedEof,
             _ => io::ErrorKind::InvalidData,

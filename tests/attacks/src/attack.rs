@@ -119,6 +119,16 @@ pub struct Outcome {
     pub unit: &'static str,
     /// The server's answer.
     pub answer: String,
+    /// A counter of the server, and what it must have counted at least.
+    pub counted: Option<(&'static str, u64)>,
+}
+
+impl Outcome {
+    /// Adds what the server must have counted.
+    fn counting(self, counter: &'static str, least: u64) -> Self {
+        let counted = Some((counter, least));
+        Self { counted, ..self }
+    }
 }
 
 /// A wrong answer of the server.
@@ -144,8 +154,12 @@ impl From<rpc_runtime::Error> for Failure {
 }
 
 fn outcome(sent: u64, unit: &'static str, answer: impl Into<String>) -> Result<Outcome, Failure> {
-    let answer = answer.into();
-    Ok(Outcome { sent, unit, answer })
+    Ok(Outcome {
+        sent,
+        unit,
+        answer: answer.into(),
+        counted: None,
+    })
 }
 
 /// The reasons of a GOAWAY.

@@ -101,6 +101,22 @@ impl Report {
         if self.beside.took.is_empty() {
             return Err(Failure("no legitimate call succeeded".to_owned()));
         }
+        if let Some((name, least)) = self.outcome.counted {
+            let counters = self
+                .counters
+                .split(' ')
+                .filter_map(|counter| counter.split_once('='));
+            let found = counters.filter(|(found, _)| *found == name);
+            let count = found
+                .filter_map(|(_, count)| count.parse().ok())
+                .next()
+                .unwrap_or(0);
+            if count < least {
+                return Err(Failure(format!(
+                    "the server counted {name}={count}, expected {least}"
+                )));
+            }
+        }
         if self.after.peak_kib > MOST_KIB {
             return Err(Failure(format!(
                 "the target used {} MiB",

@@ -18,9 +18,8 @@ use crate::TestServer;
 
 const LONG: Duration = Duration::from_secs(60);
 
-async fn calls_of_all_kinds(listener: &str) {
-    let server = TestServer::start(listener).await;
-    let kv = connect(&server.address).await;
+/// Makes calls of all kinds.
+pub(super) async fn all_kinds(kv: &KvClient) {
     kv.send_recv().noop().await.unwrap();
     kv.send_recv().update("dog", &b"woof"[..]).await.unwrap();
     let value = kv.send_recv().fetch("dog").await.unwrap();
@@ -57,7 +56,13 @@ async fn calls_of_all_kinds(listener: &str) {
     }
     commands.finish();
     assert!(answers.message().await.unwrap().is_none());
-    drop((kv, answers));
+}
+
+async fn calls_of_all_kinds(listener: &str) {
+    let server = TestServer::start(listener).await;
+    let kv = connect(&server.address).await;
+    all_kinds(&kv).await;
+    drop(kv);
     server.stop().await;
 }
 

@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderValue, Response};
 use rpc_http::Grpc;
 use rpc_runtime::{
     Code, Error, Executed,
-    tls::{self, ClientTls, DevCa},
+    client::ClientBuilder,
+    tls::{self, ClientTls, DevCa, ServerTls, TlsError, TlsFault},
 };
+use test_support::{Logged, until, within};
 use tokio::net::TcpListener;
 use tokio_rustls::{
     TlsAcceptor,
@@ -20,7 +22,12 @@ use tokio_rustls::{
     },
 };
 
-use crate::caller::prefixed;
+use super::calls::all_kinds;
+use crate::{
+    TestServer,
+    caller::prefixed,
+    certificates::{Ca, SERVER},
+};
 
 fn acceptor(ca: &DevCa, alpn: &[&[u8]]) -> TlsAcceptor {
     let folder = std::env::temp_dir().join(format!("rpc-http-tls-{}-{}", std::process::id(), alpn.len()));
@@ -93,4 +100,139 @@ async fn a_tls_server_without_http2_is_named() {
         assert_ne!(error.code(), Code::DeadlineExceeded);
         assert!(error.message().contains("ALPN"), "{error}");
     }
+}
+
+/// A server of ours with TLS.
+async fn serve(tls: ServerTls) -> TestServer {
+    TestServer::start_with("tls://127.0.0.1:0", |server| server.tls(tls)).await
+}
+
+/// A builder of a client that speaks gRPC over TLS to a server of ours.
+fn builder(server: &TestServer, tls: ClientTls) -> ClientBuilder<KvClient> {
+    let address = server.address.replacen("tls:", "grpcs:", 1);
+    KvClient::builder(address).protocol(Grpc::new()).tls(tls)
+}
+
+#[tokio::test]
+async fn calls_of_all_kinds_go_over_tls_to_our_own_port() {
+    let ca = Ca::new();
+    let server = serve(ca.server_tls().build().unwrap()).await;
+    let kv = builder(&server, ca.client_tls().build().unwrap());
+    let kv = kv.connect().await.unwrap();
+    all_kinds(&kv).await;
+    // Nothing of ours went to the native side of the port: gRPC has no ping.
+    assert_eq!(kv.ping().await.unwrap_err().code(), Code::FailedPrecondition);
+    drop(kv);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn calls_of_all_kinds_go_over_mutual_tls_to_our_own_port() {
+    let ca = Ca::new();
+    let server = serve(ca.server_tls().client_roots(ca.roots()).build().unwrap()).await;
+    let tls = ca.client_tls().identity(ca.client().identity());
+    let kv = builder(&server, tls.build().unwrap()).connect().await.unwrap();
+    all_kinds(&kv).await;
+    drop(kv);
+    server.stop().await;
+}
+
+/// Who refuses the other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Client,
+    Server,
+}
+
+/// Lets a client fail to connect for `fault`. Returns the error in its one line, and what the server has logged.
+async fn refused(server: ServerTls, client: ClientTls, fault: TlsFault, by: By) -> (String, String) {
+    let logged = Logged::here();
+    let server = serve(server).await;
+    let error = within(builder(&server, client).connect()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unauthenticated, Executed::No),
+        "{error:#}"
+    );
+    let found = TlsError::find(&error).unwrap_or_else(|| panic!("no TLS error: {error:#}"));
+    assert_eq!((found.fault(), found.is_from_peer()), (fault, by == By::Server));
+    until(|| server.handle.counters().tls_handshakes_failed() == 1).await;
+    let at_server = logged.picked("TLS handshake failed", &["text"]);
+    assert_eq!(at_server.len(), 1, "{at_server:?}");
+    let at_client = error.to_string().replace(&server.address[4..], "//server");
+    server.stop().await;
+    (at_client, at_server[0].clone())
+}
+
+#[tokio::test]
+async fn a_server_of_an_unknown_ca_is_refused() {
+    let (ca, other) = (Ca::new(), Ca::named("other"));
+    let client = ClientTls::builder().roots(other.roots()).server_name(SERVER);
+    let (server, client) = (ca.server_tls().build().unwrap(), client.build().unwrap());
+    let (at_client, at_server) = refused(server, client, TlsFault::UnknownIssuer, By::Client).await;
+    assert_eq!(
+        at_client,
+        "UNAUTHENTICATED: cannot connect: the server's certificate is signed by no CA that is trusted here: add that CA to the \
+         `Roots`, or let the server send its whole chain (at grpcs://server)"
+    );
+    assert!(
+        at_server.starts_with("the client refuses us: our certificate is signed by no CA that it trusts"),
+        "{at_server}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_of_another_name_is_refused() {
+    let ca = Ca::new();
+    let client = ca.client_tls().server_name("other.test");
+    let (server, client) = (ca.server_tls().build().unwrap(), client.build().unwrap());
+    let (at_client, at_server) = refused(server, client, TlsFault::WrongName, By::Client).await;
+    assert!(
+        at_client.starts_with(
+            "UNAUTHENTICATED: cannot connect: the server's certificate is not for \"other.test\" but for "
+        ),
+        "{at_client}"
+    );
+    assert!(
+        at_server.starts_with("the client refuses us: our certificate is bad"),
+        "{at_server}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_refused() {
+    let ca = Ca::new();
+    let server = ca.server_tls().client_roots(ca.roots()).build().unwrap();
+    let client = ca.client_tls().build().unwrap();
+    let (at_client, at_server) = refused(server, client, TlsFault::NoCertificate, By::Server).await;
+    assert_eq!(
+        at_client,
+        "UNAUTHENTICATED: cannot connect: the server refuses us: it requires a certificate, and we have none (at grpcs://server)"
+    );
+    assert!(
+        at_server.starts_with("the client has no certificate, and one is required"),
+        "{at_server}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_of_an_unknown_ca_is_refused() {
+    let (ca, other) = (Ca::new(), Ca::named("other"));
+    let server = ca.server_tls().client_roots(ca.roots()).build().unwrap();
+    let client = ca
+        .client_tls()
+        .identity(other.client().identity())
+        .build()
+        .unwrap();
+    let (at_client, at_server) = refused(server, client, TlsFault::UnknownIssuer, By::Server).await;
+    assert!(
+        at_client.starts_with(
+            "UNAUTHENTICATED: cannot connect: the server refuses us: our certificate is signed by no CA that it trusts"
+        ),
+        "{at_client}"
+    );
+    assert!(
+        at_server.starts_with("the client's certificate is signed by no CA that is trusted here"),
+        "{at_server}"
+    );
 }

@@ -352,9 +352,7 @@ async fn reach(
             stream.give_up_after(unacknowledged);
             let (address, settings) = (Arc::clone(&bridged.address), bridged.settings.clone());
             let joining = bridged.bridge.join(stream, peer.clone(), address, settings);
-            let stream = joining
-                .await
-                .map_err(|status| ConnectionFailure::of_bridge(&status))?;
+            let stream = joining.await.map_err(ConnectionFailure::of_bridge)?;
             return Ok((stream, peer.at(&bridged.address)));
         }
         // A channel of this kind makes no attempts.
