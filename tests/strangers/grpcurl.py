@@ -6,7 +6,10 @@ Usage: grpcurl.py DEMO_SERVER GRPCURL
 
 import base64
 import json
+import shlex
+import subprocess
 import sys
+import tempfile
 
 import serving
 
@@ -89,6 +92,18 @@ def values_of(kv, procedure):
     return list(values("\n".join(kv.told(procedure))))
 
 
+def check_printed_line(program, grpcurl, listen):
+    """Makes the call that the demo server tells its user to make."""
+    with subprocess.Popen([program, "--listen", listen], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            mark = "gRPC: grpcurl "
+            line = next(line for line in server.stderr if line.startswith(mark))
+            done = serving.run(grpcurl, *shlex.split(line.removeprefix(mark)))
+            assert json.loads(done.stdout or "null") == {"text": "hello"}, (line, done)
+        finally:
+            server.kill()
+
+
 def main():
     program, grpcurl = sys.argv[1:]
     for schema in [BY_FILE, []]:
@@ -99,6 +114,9 @@ def main():
                 check_reflection(kv)
             server.drain()
             assert server.exit_code() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        for listen in ["tcp://127.0.0.1:0", f"unix:{folder}/kv.sock"]:
+            check_printed_line(program, grpcurl, listen)
     print("grpcurl: calls of all kinds, by the .proto file and by reflection: as it should be")
 
 
