@@ -110,10 +110,10 @@ async fn serve(args: Args) -> Result<DrainReport, Error> {
 }
 
 /// The address of the server, as grpcurl takes it.
-fn place_in_grpcurl(address: &str) -> Option<String> {
-    match address.split_once("://") {
-        Some(("tcp", place)) => Some(place.to_owned()),
-        Some(_) => None,
-        None => Some(format!("-unix {}", address.strip_prefix("unix:")?)),
+fn place_in_grpcurl(address: &str) -> Option<&str> {
+    match address.strip_prefix("tcp://") {
+        Some(place) => Some(place),
+        // Not by its flag `-unix`, which grpcurl 1.9 takes and does not obey.
+        None => address.starts_with("unix:").then_some(address),
     }
 }

@@ -183,3 +183,19 @@ fn simulation_prints_the_same_twice() {
     expected.push("the same bytes at the same times: true");
     check(env!("CARGO_BIN_EXE_simulation"), &expected);
 }
+
+/// `.ci/strangers etcd` runs it with a real etcd.
+#[test]
+fn etcd_says_how_to_start_one() {
+    let output = Command::new(env!("CARGO_BIN_EXE_etcd"))
+        .arg("grpc+unix:/nowhere/etcd.sock")
+        .output()
+        .expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let begin = "cannot reach etcd: UNAVAILABLE: cannot connect: no such socket";
+    assert!(stderr.starts_with(begin), "{stderr}");
+    let end = "; start one by `etcd`, of Debian's package etcd-server, or pass its address\n";
+    assert!(stderr.ends_with(end), "{stderr}");
+}

@@ -1,24 +1,30 @@
 #!/usr/bin/env python3
-"""grpcurl calls the demo server: each kind of call, by the server's .proto file.
+"""grpcurl calls the demo server: each kind of call, by the server's .proto file and then by its reflection, which it also lists and describes.
 
 Usage: grpcurl.py DEMO_SERVER GRPCURL
 """
 
 import base64
 import json
+import shlex
+import subprocess
 import sys
+import tempfile
 
 import serving
 
 
+# What makes grpcurl read the .proto file. Without it, it asks the server.
+BY_FILE = [*(part for folder in serving.PROTOS for part in ("-import-path", folder)), "-proto", "kv.proto"]
+
+
 class Grpcurl:
-    def __init__(self, program, address):
-        self.program, self.address = program, address
+    def __init__(self, program, address, schema):
+        self.program, self.address, self.schema = program, address, schema
 
     def call(self, procedure, *messages, options=()):
         """Makes a call. Returns the process."""
-        imports = [part for folder in serving.PROTOS for part in ("-import-path", folder)]
-        options = ["-plaintext", *imports, "-proto", "kv.proto", "-d", "@", *options]
+        options = ["-plaintext", *self.schema, "-d", "@", *options]
         stdin = "\n".join(map(json.dumps, messages))
         return serving.run(self.program, *options, self.address, f"demo.kv.v1.Kv/{procedure}", stdin=stdin)
 
@@ -27,6 +33,12 @@ class Grpcurl:
         process = self.call(procedure, *messages)
         assert process.returncode == 0, process.stderr
         return list(values(process.stdout))
+
+    def told(self, *question):
+        """Asks the server what it serves. Returns the lines of the answer."""
+        process = serving.run(self.program, "-plaintext", self.address, *question)
+        assert process.returncode == 0, process.stderr
+        return process.stdout.splitlines()
 
 
 def values(text):
@@ -60,13 +72,52 @@ def check(kv):
     assert "a key has 1 to 256 bytes, this one has 0" in refused.stderr, refused.stderr
 
 
+def check_reflection(kv):
+    services = ["demo.kv.v1.Kv", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
+    assert kv.told("list") == services, kv.told("list")
+    procedures = kv.told("list", "demo.kv.v1.Kv")
+    assert "demo.kv.v1.Kv.rpc_fetch" in procedures and "demo.kv.v1.Kv.rpc_session" in procedures, procedures
+    service = kv.told("describe", "demo.kv.v1.Kv")
+    assert "demo.kv.v1.Kv is a service:" in service, service
+    assert "  rpc rpc_session ( stream .demo.kv.v1.Command ) returns ( stream .demo.kv.v1.Answer );" in service, service
+    message = kv.told("describe", "demo.kv.v1.UpdateRequest")
+    assert "  bytes value = 2;" in message, message
+    nothing = kv.call("rpc_nothing")
+    assert nothing.returncode != 0 and "does not include a method named" in nothing.stderr, nothing
+    assert values_of(kv, "grpc.health.v1.Health/Check") == [{"status": "SERVING"}]
+
+
+def values_of(kv, procedure):
+    """Makes a call without a request. Returns its replies."""
+    return list(values("\n".join(kv.told(procedure))))
+
+
+def check_printed_line(program, grpcurl, listen):
+    """Makes the call that the demo server tells its user to make."""
+    with subprocess.Popen([program, "--listen", listen], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            mark = "gRPC: grpcurl "
+            line = next(line for line in server.stderr if line.startswith(mark))
+            done = serving.run(grpcurl, *shlex.split(line.removeprefix(mark)))
+            assert json.loads(done.stdout or "null") == {"text": "hello"}, (line, done)
+        finally:
+            server.kill()
+
+
 def main():
     program, grpcurl = sys.argv[1:]
-    with serving.demo(program) as server:
-        check(Grpcurl(grpcurl, server.address))
-        server.drain()
-        assert server.exit_code() == 0
-    print("grpcurl: calls of all kinds: as it should be")
+    for schema in [BY_FILE, []]:
+        with serving.demo(program) as server:
+            kv = Grpcurl(grpcurl, server.address, schema)
+            check(kv)
+            if not schema:
+                check_reflection(kv)
+            server.drain()
+            assert server.exit_code() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        for listen in ["tcp://127.0.0.1:0", f"unix:{folder}/kv.sock"]:
+            check_printed_line(program, grpcurl, listen)
+    print("grpcurl: calls of all kinds, by the .proto file and by reflection: as it should be")
 
 
 if __name__ == "__main__":

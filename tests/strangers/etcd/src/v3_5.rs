@@ -1,0 +1,10 @@
+//! The API of etcd 3.5.35, generated.
+
+include!(concat!(env!("OUT_DIR"), "/v3_5/rpc_protos.rs"));
+
+#[path = "check.rs"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the same checks hold for each version of the API"
+)]
+pub(crate) mod check;
