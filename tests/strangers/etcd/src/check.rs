@@ -141,18 +141,18 @@ async fn watch(etcd: &Client, prefix: &str) -> Result {
 
     // An endless stream ends by its deadline.
     let quiet = WatchClient::from(etcd.clone());
-    let (mut requests, mut replies) = quiet.send_recv().timeout(Duration::from_secs(1)).watch().await?;
-    requests.send(create("nobody/", 0)).await?;
-    let end = loop {
-        match replies.message().await {
-            Ok(reply) => assert!(
-                reply.is_some_and(|reply| reply.events.is_empty()),
-                "it tells what nobody did"
-            ),
-            Err(error) => break error,
+    let end = async {
+        let (mut requests, mut replies) = quiet.send_recv().timeout(Duration::from_secs(1)).watch().await?;
+        requests.send(create("nobody/", 0)).await?;
+        while let Some(reply) = replies.message().await? {
+            assert!(reply.events.is_empty(), "it tells what nobody did");
         }
+        Ok::<_, rpc_runtime::Error>(())
     };
-    assert_eq!(end.code(), Code::DeadlineExceeded, "{end:?}");
+    assert_eq!(
+        end.await.map_err(|error| error.code()),
+        Err(Code::DeadlineExceeded)
+    );
     Ok(())
 }
 
