@@ -35,7 +35,7 @@ def of_page(changes):
     return text
 
 
-def configuration(folder, ports, target):
+def configuration(folder, ports, target, other):
     # Workers of another user could not write into the folder.
     user = "user root;" if os.geteuid() == 0 else ""
     page = of_page(
@@ -62,6 +62,15 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     {page}
+    upstream two {{
+        server {target};
+        server {other};
+        keepalive 16;
+    }}
+    server {{
+        listen 127.0.0.1:{ports['TWO']} http2;
+        location / {{ grpc_pass grpc://two; }}
+    }}
     server {{
         listen 127.0.0.1:{ports['DEFAULTS']} http2;
         location / {{ grpc_pass grpc://{target}; }}
@@ -93,10 +102,13 @@ def certificates(folder):
         subprocess.run(["openssl", "req", *arguments], check=True, capture_output=True)
 
 
-def our_client(command, nginx, ports, folder):
+def our_client(command, nginx, server, ports, folder):
     """Runs the test of our client."""
     addresses = {f"RPC_NGINX_{name}": f"127.0.0.1:{port}" for name, port in ports.items()}
     environment = {**os.environ, **addresses, "RPC_NGINX_CA": f"{folder}/ca.pem", "RPC_NGINX_PID": str(nginx.pid)}
+    environment["RPC_NGINX_SETTINGS"] = f"{folder}/nginx.conf"
+    environment["RPC_NGINX_SERVER"] = server.address
+    environment["RPC_NGINX_SERVER_PID"] = str(server.process.pid)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and " 1 passed" in done.stdout, f"{done.stdout}{done.stderr}"
     print(*[line for line in done.stdout.splitlines() if line.startswith("our client")], sep="\n")
@@ -140,12 +152,12 @@ def reloads_under_load(nginx, kv, kv_grpc, address):
 
 def main():
     program, nginx_program, *command = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as folder, serving.demo(program) as server:
+    with tempfile.TemporaryDirectory() as folder, serving.demo(program) as server, serving.demo(program) as other:
         kv, kv_grpc = grpc_python.make_stubs(folder)
         certificates(folder)
-        ports = {name: serving.free_port() for name in ["PLAIN", "TLS", "DEFAULTS", "SLOW", "QUIET", "DEAD", "NOBODY"]}
+        ports = {name: serving.free_port() for name in ["PLAIN", "TLS", "DEFAULTS", "SLOW", "QUIET", "TWO", "DEAD", "NOBODY"]}
         settings = pathlib.Path(folder, "nginx.conf")
-        settings.write_text(configuration(folder, ports, server.address))
+        settings.write_text(configuration(folder, ports, server.address, other.address))
         with serving.running(nginx_program, "-e", f"{folder}/error.log", "-p", folder, "-c", settings) as nginx:
             wait_for(ports["PLAIN"])
             address = f"127.0.0.1:{ports['PLAIN']}"
@@ -156,9 +168,8 @@ def main():
                     print(f"grpcio through nginx: {check.__name__}: as it should be")
             made = reloads_under_load(nginx, kv, kv_grpc, address)
             print(f"grpcio through nginx: {made} calls without an error during {RELOADS} reloads")
-            our_client(command, nginx, ports, folder)
-        # No handler is left of the calls that were given up.
-        server.drain()
+            our_client(command, nginx, server, ports, folder)
+        # It drains since the test of our client. No handler is left of the calls that were given up.
         assert server.exit_code() == 0
         print("nginx: calls that were given up have ended at the server")
 

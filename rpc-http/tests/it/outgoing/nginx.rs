@@ -1,7 +1,8 @@
 //! Our client through nginx. `.ci/strangers nginx` starts it, with the configuration of docs/how-to/behind-nginx.md.
 
 use std::{
-    env,
+    collections::BTreeSet,
+    env, fs,
     process::Command,
     sync::{
         Arc,
@@ -17,7 +18,7 @@ use rpc_runtime::{
     Code, Error, Executed,
     tls::{ClientTls, Roots},
 };
-use test_support::within;
+use test_support::{until, within};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -67,6 +68,11 @@ async fn failures() {
         .await
         .unwrap_err();
     check(&error, Code::Unavailable, "504 Gateway Time-out");
+    let slow = at("RPC_NGINX_SLOW").await;
+    let mut events = slow.send_recv().watch("dog").await.unwrap();
+    assert!(events.message().await.unwrap().is_some());
+    let error = within(events.message()).await.unwrap_err();
+    check(&error, Code::Internal, "the server reset the stream");
     let quiet = at("RPC_NGINX_QUIET").await;
     let (mut entries, imported) = quiet.send_recv().import().await.unwrap();
     let (key, value) = ("quiet".to_owned(), Bytes::new());
@@ -141,6 +147,53 @@ async fn reloads() -> (u64, u64) {
     (sum(|count| count.0), sum(|count| count.1))
 }
 
+/// The processes of nginx that take calls.
+fn workers() -> BTreeSet<String> {
+    let pid = set("RPC_NGINX_PID");
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Calls while one of two servers is taken out of nginx, and then stopped. Returns how many calls were made.
+async fn stop_one_of_two() -> u64 {
+    let kv = at("RPC_NGINX_TWO").await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let load = {
+        let is_over = Arc::clone(&is_over);
+        tokio::spawn(async move {
+            let mut made = 0;
+            while !is_over.load(SeqCst) {
+                match kv.send_recv().ping("on").await {
+                    Ok(_) => made += 1,
+                    Err(error) => assert_eq!(error.executed(), Executed::No, "{error}"),
+                }
+            }
+            made
+        })
+    };
+    let (settings, server) = (set("RPC_NGINX_SETTINGS"), set("RPC_NGINX_SERVER"));
+    let text = fs::read_to_string(&settings).unwrap();
+    let both = format!("server {server};\n        server ");
+    assert!(text.contains(&both), "{text}");
+    let one = both.replacen(';', " down;", 1);
+    fs::write(&settings, text.replace(&both, &one)).unwrap();
+    let old = workers();
+    signal("HUP", "RPC_NGINX_PID");
+    until(|| workers().is_disjoint(&old)).await;
+    signal("TERM", "RPC_NGINX_SERVER_PID");
+    sleep(Duration::from_secs(2)).await;
+    is_over.store(true, SeqCst);
+    load.await.unwrap()
+}
+
+/// Sends a signal to the process whose id is in this variable.
+fn signal(signal: &str, pid: &str) {
+    let sent = Command::new("kill")
+        .args([&format!("-{signal}"), &set(pid)])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "`.ci/strangers nginx` starts nginx"]
 async fn our_client_calls_through_nginx() {
@@ -158,5 +211,10 @@ async fn our_client_calls_through_nginx() {
     let (made, again) = reloads().await;
     println!(
         "our client through nginx: {made} calls during 5 reloads, {again} of them made again, none failed"
+    );
+    drop(kv);
+    let made = stop_one_of_two().await;
+    println!(
+        "our client through nginx: {made} calls while one of two servers was taken out and stopped, none failed"
     );
 }
