@@ -9,6 +9,8 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../docs/tutorial.md")]
     mod tutorial {}
+    #[doc = include_str!("../docs/how-to/behind-nginx.md")]
+    mod behind_nginx {}
     #[doc = include_str!("../docs/how-to/call-back.md")]
     mod call_back {}
     #[doc = include_str!("../docs/how-to/call-grpc.md")]

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Python's grpcio calls the demo server through nginx, also while nginx takes a new configuration.
+"""Python's grpcio and our client call the demo server through nginx, also while nginx takes a new configuration.
 
-Usage: nginx.py DEMO_SERVER NGINX, with grpcio and grpcio-tools installed.
+Usage: nginx.py DEMO_SERVER NGINX COMMAND..., with grpcio, grpcio-tools and openssl installed. The configuration is the one of
+docs/how-to/behind-nginx.md. COMMAND is the test of our client.
 """
 
 import concurrent.futures
 import os
 import pathlib
+import re
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,12 +22,31 @@ import grpc
 import grpc_python
 import serving
 
+PAGE = serving.ROOT / "docs/how-to/behind-nginx.md"
 RELOADS = 5
 
 
-def configuration(folder, port, target):
+def of_page(changes):
+    """Returns the configuration of the page, for other addresses and files."""
+    text = re.search(r"^```nginx\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)[1]
+    for before, after in changes.items():
+        assert before in text, f"{PAGE} does not say {before}"
+        text = text.replace(before, after)
+    return text
+
+
+def configuration(folder, ports, target, other):
     # Workers of another user could not write into the folder.
     user = "user root;" if os.geteuid() == 0 else ""
+    page = of_page(
+        {
+            "127.0.0.1:5005": target,
+            "listen 80 ": f"listen 127.0.0.1:{ports['PLAIN']} ",
+            "listen 443 ": f"listen 127.0.0.1:{ports['TLS']} ",
+            "/etc/nginx/": f"{folder}/",
+        }
+    )
+    # What the page says of other settings.
     return f"""
 {user}
 daemon off;
@@ -39,17 +61,57 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    client_max_body_size 0;
+    {page}
+    upstream two {{
+        server {target};
+        server {other};
+        keepalive 16;
+    }}
     server {{
-        listen 127.0.0.1:{port} http2;
-        location / {{
-            grpc_pass grpc://{target};
-            grpc_read_timeout 120s;
-            grpc_send_timeout 120s;
-        }}
+        listen 127.0.0.1:{ports['TWO']} http2;
+        location / {{ grpc_pass grpc://two; }}
+    }}
+    server {{
+        listen 127.0.0.1:{ports['DEFAULTS']} http2;
+        location / {{ grpc_pass grpc://{target}; }}
+    }}
+    server {{
+        listen 127.0.0.1:{ports['SLOW']} http2;
+        location / {{ grpc_pass grpc://{target}; grpc_read_timeout 1s; }}
+    }}
+    server {{
+        listen 127.0.0.1:{ports['QUIET']} http2;
+        location / {{ grpc_pass grpc://{target}; client_body_timeout 1s; }}
+    }}
+    server {{
+        listen 127.0.0.1:{ports['DEAD']} http2;
+        location / {{ grpc_pass grpc://127.0.0.1:{ports['NOBODY']}; }}
     }}
 }}
 """
+
+
+def certificates(folder):
+    """Makes a CA, and the certificate of the page."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    ca = ["-x509", *key, "-subj", "/CN=ca", "-keyout", f"{folder}/ca.key", "-out", f"{folder}/ca.pem"]
+    leaf = ["-x509", *key, "-subj", "/CN=kv", "-keyout", f"{folder}/kv.key", "-out", f"{folder}/kv.pem"]
+    leaf += ["-CA", f"{folder}/ca.pem", "-CAkey", f"{folder}/ca.key", "-addext", "basicConstraints=critical,CA:FALSE"]
+    leaf += ["-addext", "subjectAltName=DNS:kv.example", "-addext", "extendedKeyUsage=serverAuth"]
+    for arguments in [ca, leaf]:
+        subprocess.run(["openssl", "req", *arguments], check=True, capture_output=True)
+
+
+def our_client(command, nginx, server, ports, folder):
+    """Runs the test of our client."""
+    addresses = {f"RPC_NGINX_{name}": f"127.0.0.1:{port}" for name, port in ports.items()}
+    environment = {**os.environ, **addresses, "RPC_NGINX_CA": f"{folder}/ca.pem", "RPC_NGINX_PID": str(nginx.pid)}
+    environment["RPC_NGINX_SETTINGS"] = f"{folder}/nginx.conf"
+    environment["RPC_NGINX_SERVER"] = server.address
+    environment["RPC_NGINX_SERVER_PID"] = str(server.process.pid)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and " 1 passed" in done.stdout, f"{done.stdout}{done.stderr}"
+    print(*[line for line in done.stdout.splitlines() if line.startswith("our client")], sep="\n")
 
 
 def wait_for(port):
@@ -89,15 +151,16 @@ def reloads_under_load(nginx, kv, kv_grpc, address):
 
 
 def main():
-    program, nginx_program = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as folder, serving.demo(program) as server:
+    program, nginx_program, *command = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder, serving.demo(program) as server, serving.demo(program) as other:
         kv, kv_grpc = grpc_python.make_stubs(folder)
-        port = serving.free_port()
+        certificates(folder)
+        ports = {name: serving.free_port() for name in ["PLAIN", "TLS", "DEFAULTS", "SLOW", "QUIET", "TWO", "DEAD", "NOBODY"]}
         settings = pathlib.Path(folder, "nginx.conf")
-        settings.write_text(configuration(folder, port, server.address))
+        settings.write_text(configuration(folder, ports, server.address, other.address))
         with serving.running(nginx_program, "-e", f"{folder}/error.log", "-p", folder, "-c", settings) as nginx:
-            wait_for(port)
-            address = f"127.0.0.1:{port}"
+            wait_for(ports["PLAIN"])
+            address = f"127.0.0.1:{ports['PLAIN']}"
             with grpc.insecure_channel(address) as channel:
                 stub = kv_grpc.KvStub(channel)
                 for check in [grpc_python.unary, grpc_python.compressed, grpc_python.errors, grpc_python.streams]:
@@ -105,6 +168,10 @@ def main():
                     print(f"grpcio through nginx: {check.__name__}: as it should be")
             made = reloads_under_load(nginx, kv, kv_grpc, address)
             print(f"grpcio through nginx: {made} calls without an error during {RELOADS} reloads")
+            our_client(command, nginx, server, ports, folder)
+        # It drains since the test of our client. No handler is left of the calls that were given up.
+        assert server.exit_code() == 0
+        print("nginx: calls that were given up have ended at the server")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ mod broken_servers;
 mod calls;
 mod ends;
 mod misfits;
+mod nginx;
 mod python;
 mod raw;
 mod reply_headers;

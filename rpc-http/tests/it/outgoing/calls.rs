@@ -46,7 +46,7 @@ pub(super) async fn all_kinds(kv: &KvClient) {
     let (mut commands, mut answers) = kv.send_recv().session().await.unwrap();
     for before in [None, Some(&b"1"[..]), Some(&b"2"[..])] {
         let value = Some(Bytes::from_static(if before.is_none() { b"1" } else { b"2" }));
-        let key = "turn".to_owned();
+        let key = "session".to_owned();
         commands.send(Command { key, value }).await.unwrap();
         // Each command waits for the answer to the one before.
         assert_eq!(
