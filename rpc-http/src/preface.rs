@@ -115,4 +115,17 @@ mod tests {
             }
         }
     }
+
+    #[tokio::test]
+    async fn a_peer_that_sends_its_whole_body_first_gets_its_answer() {
+        // Room for the answer, and not for the body.
+        let (mut peer, mut ours) = duplex(1024);
+        let answering = tokio::spawn(async move { answer_http1(&mut ours).await });
+        peer.write_all(&[b'x'; 10_000]).await.unwrap();
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with(SPOKEN_HERE), "{answer}");
+        drop(peer);
+        answering.await.unwrap();
+    }
 }

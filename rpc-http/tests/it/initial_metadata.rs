@@ -121,11 +121,14 @@ async fn after_the_headers_it_is_refused_as_are_keys_of_others() {
     })
     .await;
     let grpc = Caller::connect(&server.address).await;
-    let answer = grpc.call("/demo.kv.v1.Kv/rpc_fetch", &[], fetch()).await;
-    // A panic of the middleware would end the call with another code.
-    assert_eq!(answer.code(), "0");
-    let cx = seen.lock().unwrap().take().unwrap();
-    let refused = add_initial_metadata(&cx, "x-zone", "b").unwrap_err();
-    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let bad = prefixed(&UpdateRequest::default());
+    // A panic of the middleware would end the call with another code. The second call fails, and has no headers of its own.
+    for (path, body, code) in [("rpc_fetch", fetch(), "0"), ("rpc_update", bad, "3")] {
+        let answer = grpc.call(&format!("/demo.kv.v1.Kv/{path}"), &[], body).await;
+        assert_eq!(answer.code(), code);
+        let cx = seen.lock().unwrap().take().unwrap();
+        let refused = add_initial_metadata(&cx, "x-zone", "b").unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+    }
     server.stop().await;
 }

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use super::call_values::CallValues;
 use crate::Metadata;
 
 /// What a call has beside its message: the caller's metadata, and the values that middleware has put there.
@@ -37,17 +36,18 @@ impl BesideValue {
 }
 
 impl Beside {
-    /// With the metadata of a call, and with what the guest has put beside it; none if there are no entries.
+    /// With the metadata of a call, and with the value that `find` finds by it; none if there are no entries.
     #[inline]
-    pub(super) fn of(metadata: Metadata, guest: Option<&CallValues>) -> Option<Arc<Self>> {
-        (!metadata.is_empty()).then(|| Self::with_value(metadata, guest))
-    }
-
-    fn with_value(mut metadata: Metadata, guest: Option<&CallValues>) -> Arc<Self> {
-        let value = guest.and_then(|values| values.find(&mut metadata));
-        Arc::new(Self {
-            metadata,
-            values: value.into_iter().collect(),
+    pub(super) fn of(
+        mut metadata: Metadata,
+        find: impl FnOnce(&mut Metadata) -> Option<BesideValue>,
+    ) -> Option<Arc<Self>> {
+        (!metadata.is_empty()).then(|| {
+            let value = find(&mut metadata);
+            Arc::new(Self {
+                metadata,
+                values: value.into_iter().collect(),
+            })
         })
     }
 

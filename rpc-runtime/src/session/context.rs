@@ -78,7 +78,7 @@ impl Context {
         metadata: Metadata,
     ) -> Self {
         Self {
-            beside: Beside::of(metadata, session.call_values()),
+            beside: Beside::of(metadata, |metadata| session.call_values()?.find(metadata)),
             session,
             id: ContextId(AtomicU64::new(id.0)),
             one_way,

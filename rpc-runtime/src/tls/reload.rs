@@ -255,7 +255,9 @@ const MOST_THREADS: usize = 4;
     reason = "only threads that are to hang wait for it"
 )]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+    use test_support::Logged;
 
     use super::*;
 
@@ -299,6 +301,54 @@ mod tests {
         assert_eq!(*reloading.current(), 4);
         reloading.look();
         assert_eq!(loads(), 5, "it is in use");
+    }
+
+    /// A source whose file is another one when it is told so.
+    #[derive(Default)]
+    struct Moving {
+        loads: Counted,
+        has_moved: AtomicBool,
+    }
+
+    impl Source for Moving {
+        type Config = usize;
+
+        fn load(&self) -> Result<usize, TlsError> {
+            self.loads.load()
+        }
+
+        fn files(&self) -> Vec<&Path> {
+            let path = match self.has_moved.load(SeqCst) {
+                false => "/",
+                true => "/proc",
+            };
+            vec![Path::new(path)]
+        }
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_used_is_logged_once_and_a_good_one_too() {
+        let logged = Logged::here();
+        let reloading = Reloading::new(Moving::default(), None).unwrap();
+        reloading.look();
+        reloading.source.has_moved.store(true, SeqCst);
+        for _ in 0..3 {
+            reloading.look();
+            assert_eq!(*reloading.current(), 0);
+        }
+        let bad = "changed certificates cannot be used: the old ones stay in use";
+        assert_eq!(
+            logged.picked(bad, &["files", "error"]),
+            [r#"["/proc"] too many open files"#],
+            "once for the change"
+        );
+        assert!(logged.picked("certificates reloaded", &[]).is_empty());
+        reloading.look();
+        assert_eq!(*reloading.current(), 4);
+        assert_eq!(
+            logged.picked("certificates reloaded", &["files"]),
+            [r#"["/proc"]"#]
+        );
     }
 
     #[tokio::test(start_paused = true)]

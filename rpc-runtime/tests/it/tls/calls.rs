@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rpc_runtime::{
     Client, Context, Executed, Server, limit,
+    middleware::{Layered, Next, ServerCall, from_fn},
     server::{Handler, Incoming, Procedure, Service, TerminatePolicy, Transport},
     tls::{ClientTls, Identity, ServerTls, TlsFault},
 };
@@ -199,6 +200,29 @@ async fn a_handler_knows_the_verified_names_of_its_caller_also_in_a_resumed_sess
     let anonymous = ClientTls::builder().roots(world.root.roots()).server_name(SERVER);
     let client = connect(&server, anonymous.build().unwrap()).await.unwrap();
     assert_eq!(who(&client).await, "nobody");
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn only_a_server_that_was_verified_is_known_to_callbacks() {
+    let world = World::new();
+    let (_lab, server) = serve(ServerTls::builder(world.server.identity()).build().unwrap()).await;
+    let verifying = ClientTls::builder().roots(world.root.roots()).server_name(SERVER);
+    let careless = ClientTls::builder().dangerous_any_certificate();
+    for (tls, names) in [(verifying, "Some([\"kv.test\"])"), (careless, "None")] {
+        let own = Lab::default();
+        let noted = own.clone();
+        let noting = from_fn(move |call: ServerCall, next: Next<ServerCall>| {
+            let certificate = call.peer().certificate();
+            noted.note(format!("{:?}", certificate.map(|found| found.dns_names())));
+            next.run(call)
+        });
+        let client = Client::builder(&server.address)
+            .tls(tls.build().unwrap())
+            .service(Layered::new(own.clone()).layer(noting));
+        let client: Client = within(client.connect()).await.unwrap();
+        assert_eq!(text(&client, &BACK, "back").await.unwrap(), "back");
+        assert_eq!(own.log(), [names]);
+    }
 }
 
 #[tokio::test(crate = "test_support::gate")]

@@ -194,3 +194,49 @@ async fn a_list_of_revoked_certificates_that_changes_holds_for_resumed_sessions_
     let error = connect(&server, client_tls).await.unwrap_err();
     assert_eq!(fault(&error), (TlsFault::Revoked, true), "{error:#}");
 }
+
+#[tokio::test(crate = "test_support::gate")]
+async fn changed_roots_of_either_side_are_used_by_the_next_handshake() {
+    let (old, root) = (World::new(), Ca::root("another root", |_| {}));
+    let new = World {
+        server: root.leaf(Side::Server, |_| {}),
+        client: root.leaf(Side::Client, |_| {}),
+        root,
+    };
+    let files = Folder::new("roots");
+    let client_tls = |world: &World| {
+        ClientTls::builder()
+            .roots(Roots::pem_file(files.path("servers.pem")))
+            .identity(world.client.identity())
+            .server_name(SERVER)
+            .reload_every(Duration::ZERO)
+            .build()
+            .unwrap()
+    };
+    let server_tls = |world: &World| {
+        ServerTls::builder(world.server.identity())
+            .client_roots(Roots::pem_file(files.path("clients.pem")))
+            .reload_every(Duration::ZERO)
+            .build()
+            .unwrap()
+    };
+    for name in ["servers.pem", "clients.pem"] {
+        files.replace(name, &old.root.pem());
+    }
+    let (_lab, server) = serve(server_tls(&old)).await;
+    let (of_old, of_new) = (client_tls(&old), client_tls(&new));
+    connect(&server, of_old.clone()).await.unwrap();
+    let error = connect(&server, of_new.clone()).await.unwrap_err();
+    assert_eq!(fault(&error), (TlsFault::UnknownIssuer, true), "{error:#}");
+
+    files.replace("clients.pem", &new.root.pem());
+    connect(&server, of_new.clone()).await.unwrap();
+    let error = connect(&server, of_old).await.unwrap_err();
+    assert_eq!(fault(&error), (TlsFault::UnknownIssuer, true), "{error:#}");
+
+    files.replace("servers.pem", &new.root.pem());
+    let error = connect(&server, of_new.clone()).await.unwrap_err();
+    assert_eq!(fault(&error), (TlsFault::UnknownIssuer, false), "{error:#}");
+    let (_lab, server) = serve(server_tls(&new)).await;
+    connect(&server, of_new).await.unwrap();
+}

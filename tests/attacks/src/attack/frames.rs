@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use test_support::wire::{
-    CALL, CREDIT, DATA, END, Entry, Frame, GOAWAY, MORE, PACKED, PING, REPLY, encode, framed, hello,
+use test_support::{
+    LONG,
+    wire::{CALL, CREDIT, DATA, END, Entry, Frame, GOAWAY, MORE, PACKED, PING, REPLY, encode, framed, hello},
 };
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{sleep, timeout},
+};
 
 use super::{
     Answer, EXCESS, Failure, Outcome, PROTOCOL, REJECTED, Scene, TIMEOUT, answer, attacks, call, connect,
@@ -296,21 +300,40 @@ async fn repeated_ids(scene: &Scene<'_>) -> Result<Outcome, Failure> {
 async fn foreign_protocols(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     let spoken: [&[u8]; 4] = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET / HTTP/1.1\r\nHost: target\r\n\r\n",
+        HTTP1,
         b"SSH-2.0-OpenSSH_9.2\r\n",
         &[0xa5; 3000],
     ];
     let (mut sent, mut answer) = (0, String::new());
     while scene.goes_on(sent, 10) {
         for bytes in spoken {
+            sent += 1;
+            // Over TLS our own protocol was agreed on before.
+            if bytes == HTTP1 && scene.door().certificates().is_none() {
+                refuse_http1(scene).await?;
+                continue;
+            }
             let mut raw = scene.door().raw().await?;
             raw.write(bytes).await?;
             answer = sent_away(&mut raw, REJECTED).await?;
-            sent += 1;
         }
     }
     outcome(sent, "connections", answer)
 }
+
+/// Expects the guest's answer to a request of HTTP/1.
+async fn refuse_http1(scene: &Scene<'_>) -> Result<(), Failure> {
+    let mut socket = scene.door().socket().await?;
+    socket.write_all(HTTP1).await?;
+    let mut answer = String::new();
+    match timeout(LONG, socket.read_to_string(&mut answer)).await {
+        Ok(Ok(_)) if answer.starts_with("HTTP/1.1 426 ") => Ok(()),
+        end => Err(Failure(format!("expected 426, got {end:?}: {answer:?}"))),
+    }
+}
+
+/// A request of HTTP/1.
+const HTTP1: &[u8] = b"GET / HTTP/1.1\r\nHost: target\r\n\r\n";
 
 async fn pings(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     let ping = Frame {

@@ -9,14 +9,14 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, Code, Executed, Status,
+    Client, Code, Executed, Limits, Status,
     auth::{BearerTokens, Caller, Secret, Verified},
     client::DropReason,
     middleware::{Layered, ServerCall, from_fn},
 };
 use test_support::{Lab, all, lab::*, unix, within};
 
-use super::{ADA, BOB, connect, fixed, noting, served};
+use super::{ADA, BOB, connect, fixed, noting, serve, served};
 
 #[tokio::test(crate = "test_support::gate")]
 async fn every_shape_of_call_has_the_caller_of_its_connection() {
@@ -146,6 +146,30 @@ async fn a_wrong_token_is_refused_before_anything_runs() {
         "{error}"
     );
     assert!(lab.log().is_empty());
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn one_wrong_token_again_and_again_ends_no_connection_of_another_caller() {
+    let (_, server) = serve("mem:tokens-shared", fixed(), |server| {
+        server.limits(Limits::default().max_denials(3))
+    })
+    .await;
+    let client = server.client().await;
+    let call = async |token: &str| {
+        let call = client.call().metadata("authorization", format!("Bearer {token}"));
+        let call = call.fail_fast().send_recv::<_, String>(&ECHO, String::new());
+        within(call).await.map(drop).map_err(|error| error.code())
+    };
+    assert_eq!(call(ADA).await, Ok(()));
+    for number in 0..6 {
+        let expected = match number {
+            0..3 => Code::Unauthenticated,
+            _ => Code::ResourceExhausted,
+        };
+        assert_eq!(call("expired").await, Err(expected), "{number}");
+        assert_eq!(call(ADA).await, Ok(()));
+    }
+    assert_eq!(server.handle.counters().drained_by_denials(), 0);
 }
 
 #[tokio::test(crate = "test_support::gate")]
