@@ -21,6 +21,6 @@ pub use self::{
 };
 pub(crate) use self::{
     any_call::{CallError, Sealed},
-    chain::{AnswerFuture, Chain, DynMiddleware, Last},
+    chain::{AnswerFuture, Chain, DynMiddleware, Last, Running},
     tries::Tries,
 };

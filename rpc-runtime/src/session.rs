@@ -202,6 +202,7 @@ impl<D: ?Sized> Session<D> {
     /// If `f` panics, the driver is woken.
     ///
     /// The handler of the call `start` need not ask before it starts; `now` is the time.
+    #[inline]
     pub(crate) fn first_poll<R>(
         &self,
         start: Option<CallId>,

@@ -103,7 +103,10 @@ fn counts(peer: &Peer, scenario: &Scenario) -> Value {
     }
     // Callgrind is slow, and what it counts grows evenly.
     if matches!(scenario.in_flight, 1 | 64) && is_installed("valgrind") {
-        put("server_instructions", instructions(peer, scenario, Side::Server));
+        // Valgrind does not run programs in Go.
+        if !peer.server.is_go() {
+            put("server_instructions", instructions(peer, scenario, Side::Server));
+        }
         put("client_instructions", instructions(peer, scenario, Side::Client));
     }
     Value::Object(got)

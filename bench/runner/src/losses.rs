@@ -76,7 +76,8 @@ pub fn scenarios_behind(all: &Results<'_>) -> Option<usize> {
 fn rivals() -> impl Iterator<Item = &'static Peer> {
     PEERS
         .iter()
-        .filter(|peer| !peer.is_limit() && peer.binary != "peer-rpc")
+        // A client that calls the server of another project is no framework.
+        .filter(|peer| !peer.is_limit() && !peer.is_ours() && !peer.is_mixed())
 }
 
 /// The figures that are compared; the main one first.

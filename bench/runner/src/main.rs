@@ -36,6 +36,9 @@ struct Options {
     /// peers and scenarios choose others.
     #[arg(long)]
     brief: bool,
+    /// About five minutes: only what has to do with gRPC, by tonic, grpc-go and this project, each as client, server or both.
+    #[arg(long)]
+    grpc: bool,
     /// Only these peers, by the labels of the report, separated by commas.
     #[arg(long, value_delimiter = ',')]
     peers: Option<Vec<String>>,

@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{peers::Peer, scenarios::Scenario};
+use crate::{
+    peers::{Peer, Program},
+    scenarios::Scenario,
+};
 
 /// A server; it ends when its stdin closes.
 pub struct Server {
@@ -20,7 +23,7 @@ pub struct Server {
 impl Server {
     /// Starts it under `tool` (a command and its arguments; none for none).
     pub fn start(tool: &[String], peer: &Peer, scenario: &Scenario) -> Option<Self> {
-        let mut child = under(tool, peer)
+        let mut child = under(tool, peer.server)
             .env("PEER_WORK", scenario.work)
             .arg("server")
             .stdin(Stdio::piped())
@@ -72,7 +75,7 @@ impl Server {
 
 /// Runs a client to its end; null if it fails or takes longer than `limit`.
 pub fn client(tool: &[String], peer: &Peer, args: &[String], limit: Duration) -> Value {
-    let spawned = under(tool, peer)
+    let spawned = under(tool, peer.client)
         .args(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -93,10 +96,10 @@ pub fn client(tool: &[String], peer: &Peer, args: &[String], limit: Duration) ->
     }
 }
 
-fn under(tool: &[String], peer: &Peer) -> Command {
-    let mut words = tool.iter().cloned().chain([peer.path().display().to_string()]);
+fn under(tool: &[String], program: Program) -> Command {
+    let mut words = tool.iter().cloned().chain([program.path().display().to_string()]);
     let mut command = Command::new(words.next().expect("the peer itself at least"));
-    command.args(words).env("PEER_VARIANT", peer.variant);
+    command.args(words).env("PEER_VARIANT", program.variant);
     command
 }
 

@@ -220,7 +220,7 @@ fn rate_rows(out: &mut String, all: &Results<'_>, scenario: &Scenario, peers: &[
     let _ = writeln!(
         out,
         "| peer | {unit} | spread % | p50 µs | p99 µs | server CPU µs | client CPU µs | both CPU µs \
-         | ÷ {base} | ÷ tonic | both CPU ÷ tonic |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+         | ÷ {base} | ÷ tonic | server CPU ÷ tonic | both CPU ÷ tonic |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     );
     let cpu = ["server_cpu_us", "client_cpu_us"];
     for peer in peers {
@@ -242,6 +242,7 @@ fn rate_rows(out: &mut String, all: &Results<'_>, scenario: &Scenario, peers: &[
             number(both),
             to(base, &[scenario.field()]),
             to(scenario.tonic(), &[scenario.field()]),
+            to(scenario.tonic(), &cpu[..1]),
             to(scenario.tonic(), &cpu),
         ];
         let _ = writeln!(out, "| {} | {} |", peer.label, cells.join(" | "));
@@ -306,7 +307,7 @@ fn method() -> String {
      machine with the kernel between them. Medians over rounds; a ratio is taken within a round, then the median of the \
      ratios, for the machine drifts: trust ratios. The limits (L1 bare tokio frames, L2 blocking sockets, L3 and L4 \
      sketches with prost and none of the guarantees) are no frameworks. Volo-thrift has a pool, so that its \"1 \
-     connection, N in flight\" are N connections. `-`: the peer has nothing of the kind, or failed. How to run it, and \
+     connection, N in flight\" are N connections. `A to B` is A's client with B's server, by gRPC. `-`: the peer has nothing of the kind, or failed. How to run it, and \
      what each peer is: [README.md](README.md)."
         .into()
 }

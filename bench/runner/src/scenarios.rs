@@ -52,6 +52,8 @@ pub struct Scenario {
     pub in_flight: usize,
     /// Whether `--brief` keeps it.
     pub brief: bool,
+    /// Whether `--grpc` keeps it, and those peers have it whose client and server are of two projects.
+    pub grpc: bool,
 }
 
 const fn calls(name: &'static str, title: &'static str, conns: usize, in_flight: usize) -> Scenario {
@@ -65,6 +67,7 @@ const fn calls(name: &'static str, title: &'static str, conns: usize, in_flight:
         conns,
         in_flight,
         brief: false,
+        grpc: false,
     }
 }
 
@@ -103,6 +106,11 @@ impl Scenario {
 
     const fn brief(mut self) -> Self {
         self.brief = true;
+        self
+    }
+
+    const fn grpc(mut self) -> Self {
+        self.grpc = true;
         self
     }
 
@@ -157,6 +165,9 @@ impl Scenario {
             return false;
         }
         match peer.label {
+            // The server of this row is tonic's: its memory is in tonic's own row.
+            "rpc to tonic" => self.grpc && self.kind != Kind::Idle,
+            _ if peer.is_mixed() => self.grpc,
             "zeromq" => matches!(self.command, "one-way" | "delay"),
             // A thread per connection, one call at a time.
             "L2 std" => matches!(self.name, "latency" | "idle"),
@@ -189,17 +200,24 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 34] = [
-    calls("latency", "1 connection, 1 in flight, 64 B", 1, 1).brief(),
-    calls("small-64", "1 connection, 64 in flight, 64 B", 1, 64).brief(),
+pub const SCENARIOS: [Scenario; 35] = [
+    calls("latency", "1 connection, 1 in flight, 64 B", 1, 1)
+        .brief()
+        .grpc(),
+    calls("small-64", "1 connection, 64 in flight, 64 B", 1, 64)
+        .brief()
+        .grpc(),
     calls("small-256", "1 connection, 256 in flight, 64 B", 1, 256).brief(),
     calls("conns-1", "1 connection x 16 in flight, 64 B", 1, 16),
     calls("conns-4", "4 connections x 16 in flight, 64 B", 4, 16),
-    calls("conns-16", "16 connections x 16 in flight, 64 B", 16, 16).brief(),
+    calls("conns-16", "16 connections x 16 in flight, 64 B", 16, 16)
+        .brief()
+        .grpc(),
     calls("conns-64", "64 connections x 16 in flight, 64 B", 64, 16),
     calls("large-64k", "1 connection, 16 in flight, 64 KiB", 1, 16)
         .value("64KiB")
-        .brief(),
+        .brief()
+        .grpc(),
     calls("large-64k-x4", "4 connections x 4 in flight, 64 KiB", 4, 4).value("64KiB"),
     calls("large-1m", "1 connection, 4 in flight, 1 MiB", 1, 4).value("1MiB"),
     calls(
@@ -232,7 +250,8 @@ pub const SCENARIOS: [Scenario; 34] = [
         "a server's stream of 64 B messages, 1 connection",
         "watch",
         "64B",
-    ),
+    )
+    .grpc(),
     messages(
         "stream-1k",
         "a server's stream of 1 KiB messages, 1 connection",
@@ -251,6 +270,15 @@ pub const SCENARIOS: [Scenario; 34] = [
         "upload",
         "1KiB",
     ),
+    calls(
+        "upload-64k",
+        "a client's stream of 64 KiB messages, 1 connection",
+        1,
+        1,
+    )
+    .value("64KiB")
+    .command("upload", Kind::Messages)
+    .grpc(),
     calls(
         "ping-pong-1",
         "ping-pong on the streams of one call, 1 outstanding, 64 B",
@@ -318,14 +346,18 @@ pub const SCENARIOS: [Scenario; 34] = [
     )
     .command("resumed", Kind::Connects),
     calls("tls-idle", "TLS, 1,000 idle connections", 1_000, 1).command("idle", Kind::Idle),
-    calls("idle", "1,000 idle connections", 1_000, 1).command("idle", Kind::Idle),
+    calls("idle", "1,000 idle connections", 1_000, 1)
+        .command("idle", Kind::Idle)
+        .grpc(),
     calls("idle-10k", "10,000 idle connections", 10_000, 1).command("idle", Kind::Idle),
 ];
 
 impl Options {
     /// The chosen scenarios.
     pub fn scenarios(&self) -> impl Iterator<Item = &'static Scenario> {
-        let kept = SCENARIOS.iter().filter(|one| one.brief || !self.brief);
+        let kept = SCENARIOS
+            .iter()
+            .filter(|one| (one.brief || !self.brief) && (one.grpc || !self.grpc));
         kept.filter(|one| {
             self.scenarios
                 .as_ref()

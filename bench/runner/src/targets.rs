@@ -26,6 +26,8 @@ pub fn targets(all: &Results<'_>) -> Vec<Target> {
 }
 
 struct Wish {
+    /// Whose wish it is, by its label.
+    peer: &'static str,
     /// A scenario's name; empty for what goes over all of them.
     scenario: &'static str,
     figure: Figure,
@@ -38,6 +40,10 @@ enum Figure {
     P50(&'static str),
     /// The CPU time of both sides.
     Cpu(&'static str),
+    /// The CPU time of the server.
+    ServerCpu(&'static str),
+    /// The memory of an idle connection.
+    Memory(&'static str),
     /// The p99 of small calls beside bulk, to the p99 of the same calls alone.
     Growth,
     /// A count of both sides, per call (64 in flight) or message.
@@ -71,16 +77,20 @@ impl Bound {
 impl Wish {
     /// None if the run did not measure it.
     fn target(&self, all: &Results<'_>) -> Option<Target> {
-        let got = self.value(all, "rpc")?;
+        let got = self.value(all, self.peer)?;
         let limit = self.value(all, LIMIT).filter(|_| self.is_bounded());
         let met = match limit {
             _ if self.bound.holds(got) => Met::Yes,
             Some(limit) if !self.bound.holds(limit) => Met::BeyondLimit,
             _ => Met::No,
         };
-        let work = Scenario::named(self.scenario).map_or("all scenarios", |scenario| scenario.title);
+        let title = Scenario::named(self.scenario).map_or("all scenarios", |scenario| scenario.title);
+        let work = match self.peer {
+            OURS => title.to_owned(),
+            peer => format!("{peer}: {title}"),
+        };
         Some(Target {
-            work: work.to_owned(),
+            work,
             wanted: format!("{} {}", self.bound.text(), self.of()),
             got,
             limit,
@@ -91,9 +101,11 @@ impl Wish {
     /// Whether L1 bounds it: not if it is a ratio to L1, and not if L1 does something else there.
     fn is_bounded(&self) -> bool {
         match self.figure {
+            // L1 speaks no HTTP/2.
+            _ if self.peer != OURS => false,
             Figure::Rate(base) | Figure::P50(base) | Figure::Cpu(base) => base != LIMIT,
             Figure::Count(..) => true,
-            Figure::Growth | Figure::Behind => false,
+            Figure::ServerCpu(_) | Figure::Memory(_) | Figure::Growth | Figure::Behind => false,
         }
     }
 
@@ -103,6 +115,8 @@ impl Wish {
             Figure::Rate(base) => all.ratio(scenario, peer, base, &[Scenario::named(scenario)?.field()]),
             Figure::P50(base) => all.ratio(scenario, peer, base, &["p50_us"]),
             Figure::Cpu(base) => all.ratio(scenario, peer, base, &["server_cpu_us", "client_cpu_us"]),
+            Figure::ServerCpu(base) => all.ratio(scenario, peer, base, &["server_cpu_us"]),
+            Figure::Memory(base) => all.ratio(scenario, peer, base, &["per_conn"]),
             Figure::Growth => all.ratio_to(scenario, peer, peer, &["p99_us"], &["quiet_p99_us"]),
             Figure::Count(_, [server, client]) => {
                 let in_flight = Scenario::named(scenario)?.in_flight;
@@ -118,6 +132,8 @@ impl Wish {
             Figure::Rate(base) => format!("of {base}'s rate"),
             Figure::P50(base) => format!("of {base}'s p50"),
             Figure::Cpu(base) => format!("of {base}'s CPU, both sides"),
+            Figure::ServerCpu(base) => format!("of {base}'s server's CPU"),
+            Figure::Memory(base) => format!("of {base}'s memory per connection"),
             Figure::Growth => "of its own p99 alone".into(),
             Figure::Count(what, _) => format!("{what}, both sides"),
             Figure::Behind => "in which a framework is ahead".into(),
@@ -126,9 +142,16 @@ impl Wish {
 }
 
 const LIMIT: &str = "L1 tokio";
+/// This project, by its own protocol.
+const OURS: &str = "rpc";
+/// tonic's client, which calls this project's gRPC port.
+const TO_OURS: &str = "tonic to rpc";
+/// This project's client, which calls tonic's server.
+const FROM_OURS: &str = "rpc to tonic";
 
 const fn rate(scenario: &'static str, base: &'static str, at_least: f64) -> Wish {
     Wish {
+        peer: OURS,
         scenario,
         figure: Figure::Rate(base),
         bound: Bound::AtLeast(at_least),
@@ -137,16 +160,35 @@ const fn rate(scenario: &'static str, base: &'static str, at_least: f64) -> Wish
 
 const fn at_most(scenario: &'static str, figure: Figure, bound: f64) -> Wish {
     Wish {
+        peer: OURS,
         scenario,
         figure,
         bound: Bound::AtMost(bound),
     }
 }
 
+impl Wish {
+    /// The same wish for another peer.
+    const fn of_peer(mut self, peer: &'static str) -> Self {
+        self.peer = peer;
+        self
+    }
+}
+
+/// At least this part of tonic's rate, by tonic's client.
+const fn grpc_rate(scenario: &'static str, at_least: f64) -> Wish {
+    rate(scenario, "tonic", at_least).of_peer(TO_OURS)
+}
+
+/// At most nine tenths of the CPU time of tonic's server.
+const fn grpc_cpu(scenario: &'static str) -> Wish {
+    at_most(scenario, Figure::ServerCpu("tonic"), 0.9).of_peer(TO_OURS)
+}
+
 const INSTRUCTIONS: Figure = Figure::Count("instructions", ["server_instructions", "client_instructions"]);
 
 /// A multiple of tonic that L1 does not have in the same run is no target: the report says "beyond L1".
-const WISHES: [Wish; 22] = [
+const WISHES: [Wish; 36] = [
     rate("stream", "tonic", 2.0),
     rate("stream", LIMIT, 0.25),
     rate("upload", "tonic", 2.0),
@@ -174,6 +216,20 @@ const WISHES: [Wish; 22] = [
         0.5,
     ),
     at_most("", Figure::Behind, 0.0),
+    grpc_rate("latency", 1.0),
+    grpc_rate("small-64", 1.0),
+    grpc_rate("conns-16", 0.95),
+    grpc_rate("stream", 1.0),
+    grpc_rate("large-64k", 1.0),
+    grpc_rate("upload-64k", 1.0),
+    grpc_cpu("latency"),
+    grpc_cpu("small-64"),
+    grpc_cpu("conns-16"),
+    at_most("idle", Figure::Memory("tonic"), 1.0).of_peer(TO_OURS),
+    rate("latency", "tonic", 1.0).of_peer(FROM_OURS),
+    rate("small-64", "tonic", 1.0).of_peer(FROM_OURS),
+    rate("conns-16", "tonic", 0.95).of_peer(FROM_OURS),
+    rate("large-64k", "tonic", 1.0).of_peer(FROM_OURS),
 ];
 
 #[cfg(test)]
@@ -210,7 +266,30 @@ mod tests {
     }
 
     #[test]
-    fn every_wish_names_a_scenario() {
+    fn server_of_grpc_is_compared_by_its_own_cpu() {
+        let row = |peer, server: f64, client: f64| {
+            json!({"round": 0, "scenario": "small-64", "peer": peer,
+                "got": {"per_s": 10.0, "server_cpu_us": server, "client_cpu_us": client}})
+        };
+        let rows = [
+            row("tonic", 10.0, 10.0),
+            row(TO_OURS, 8.0, 90.0),
+            row("rpc", 1.0, 1.0),
+        ];
+        let targets = targets(&Results(&rows));
+        let cpu = targets
+            .iter()
+            .find(|target| target.wanted.contains("server's CPU"));
+        let cpu = cpu.expect("a target");
+        assert_eq!((cpu.got, cpu.met == Met::Yes), (0.8, true));
+        assert!(cpu.work.starts_with(TO_OURS), "{}", cpu.work);
+    }
+
+    #[test]
+    fn every_wish_names_a_peer_and_a_scenario() {
+        for wish in &WISHES {
+            assert!(crate::peers::PEERS.iter().any(|peer| peer.label == wish.peer));
+        }
         for wish in &WISHES {
             assert!(wish.scenario.is_empty() || Scenario::named(wish.scenario).is_some());
         }

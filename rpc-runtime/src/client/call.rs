@@ -16,6 +16,7 @@ mod stream_call;
 mod stream_slot;
 mod streaming;
 mod terminate;
+mod try_watch;
 mod unary;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};

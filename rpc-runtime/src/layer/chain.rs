@@ -1,8 +1,15 @@
 //! Chain: the middleware of a call in its order, and what comes behind it.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use super::{Answer, AnyCall, CallError};
+use super::{Answer, AnyCall, CallError, Tries};
 
 /// Code that wraps calls: it decides whether and how a call goes on, and sees how it ended.
 ///
@@ -111,21 +118,77 @@ impl<C: AnyCall> Next<C> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the handler, or on a client cancels the call.
-    pub async fn run(mut self, call: C) -> Result<Answer, C::Error> {
-        let tries = call.tries().map(|tries| (Arc::clone(tries), tries.count()));
-        let rest = match self.chain.layers.get(self.at) {
+    pub fn run(self, call: C) -> impl Future<Output = Result<Answer, C::Error>> + Send {
+        self.runs(call)
+    }
+
+    /// As [`Next::run`], with a type that has a name.
+    pub(crate) fn runs(self, call: C) -> Running<C> {
+        Running {
+            stage: RunStage::New(self, call),
+            before: None,
+        }
+    }
+
+    /// Makes the future of the rest.
+    fn start(mut self, call: C) -> AnswerFuture<C> {
+        match self.chain.layers.get(self.at) {
             Some(layer) => {
                 let layer = Arc::clone(layer);
                 self.at += 1;
                 layer.handle(call, self)
             }
             None => self.chain.last.run(call),
+        }
+    }
+}
+
+/// The rest of a call that runs, or is about to.
+// Written by hand, because an `async fn` would hold the call twice, and move it once more.
+pub(crate) struct Running<C: AnyCall> {
+    stage: RunStage<C>,
+    /// The tries of the call, and their number before it ran; none on a server.
+    before: Option<(Arc<Tries>, usize)>,
+}
+
+enum RunStage<C: AnyCall> {
+    New(Next<C>, C),
+    Begun(AnswerFuture<C>),
+    Over,
+}
+
+impl<C: AnyCall> Running<C> {
+    /// Drops the rest of the call. It must not be polled again.
+    pub(crate) fn give_up(&mut self) {
+        self.stage = RunStage::Over;
+    }
+}
+
+/// Nothing in it is ever pinned.
+impl<C: AnyCall> Unpin for Running<C> {}
+
+impl<C: AnyCall> Future for Running<C> {
+    type Output = Result<Answer, C::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if !matches!(this.stage, RunStage::Begun(_)) {
+            let RunStage::New(next, call) = mem::replace(&mut this.stage, RunStage::Over) else {
+                panic!("polled after its end");
+            };
+            this.before = call.tries().map(|tries| (Arc::clone(tries), tries.count()));
+            this.stage = RunStage::Begun(next.start(call));
+        }
+        let RunStage::Begun(rest) = &mut this.stage else {
+            unreachable!("it has just begun")
         };
-        rest.await.map_err(|error| match tries {
+        let result = ready!(rest.as_mut().poll(cx));
+        this.stage = RunStage::Over;
+        Poll::Ready(result.map_err(|error| match &this.before {
             // Middleware within may have given up a try that runs.
-            Some((tries, before)) if tries.count() > before => error.doubted(),
+            Some((tries, before)) if tries.count() > *before => error.doubted(),
             _ => error,
-        })
+        }))
     }
 }
 

@@ -26,6 +26,12 @@ pub struct RawMessage(pub Bytes);
 impl RawMessage {
     /// Encodes `message`.
     pub(crate) fn of(message: &impl Payload) -> Self {
+        let len = message.size().sent;
+        if len < Output::BY_REFERENCE {
+            let mut bytes = Vec::with_capacity(len);
+            message.put(&mut bytes);
+            return Self(bytes.into());
+        }
         let mut out = Output::new();
         message.put(&mut out);
         let len = out.len();
@@ -35,6 +41,9 @@ impl RawMessage {
 
 impl Message for RawMessage {
     fn encode_raw(&self, buf: &mut impl BufMut) {
+        if self.0.len() < Output::BY_REFERENCE {
+            return buf.put_slice(&self.0);
+        }
         buf.put(self.0.clone());
     }
 

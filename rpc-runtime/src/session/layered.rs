@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
 };
 
@@ -157,24 +157,27 @@ impl Service for Layered {
 
     fn call(&self, index: usize, call: Incoming) -> Handler {
         match self.chains.get(index) {
-            Some(Some(chain)) => Box::pin(run(Arc::clone(chain), index, call)),
+            Some(Some(chain)) => run(Arc::clone(chain), index, call),
             _ => self.service.call(index, call),
         }
     }
 }
 
-/// Runs a call through its middleware, and ends it.
-async fn run(chain: Arc<Chain<ServerCall>>, index: usize, call: Incoming) {
+/// Makes the handler that runs a call through its middleware, and ends it.
+// Not an async function, since that would move the call twice more.
+fn run(chain: Arc<Chain<ServerCall>>, index: usize, call: Incoming) -> Handler {
     let (serving, procedure) = (Serving::of(&call), call.procedure());
     let (slot, context, payload) = call.into_slot();
     let inherited = context.inherited();
     let call = ServerCall::new(context, payload, procedure, index, Arc::clone(&slot));
-    let mut scope = HandlerScope::new(serving, inherited);
-    let decision = {
-        let mut rest = pin!(scope.make(|| Next::all(chain).run(call)));
-        poll_fn(|cx| scope.poll(rest.as_mut(), cx)).await
-    };
-    slot.end(decision).await;
+    let mut rest = Next::all(chain).runs(call);
+    Box::pin(async move {
+        let mut scope = HandlerScope::new(serving, inherited);
+        let decision = poll_fn(|cx| scope.poll(Pin::new(&mut rest), cx)).await;
+        // After a panic it is still there.
+        rest.give_up();
+        slot.end(decision).await;
+    })
 }
 
 /// Runs the handler of a call, behind all middleware.

@@ -1,6 +1,8 @@
 //! rpc: this project, by nothing but its public API and generated code, with its default settings.
 //! TCP; `PEER_VARIANT=unix` for a Unix socket, `tls` for TLS. Not the default: `workers`, a server with two workers of its own in place of
-//! the runtime's; `connections`, a client with four connections in place of each.
+//! the runtime's; `connections`, a client with four connections in place of each; `grpc`, see [`grpc`].
+
+mod grpc;
 
 use std::{
     collections::VecDeque,
@@ -239,5 +241,8 @@ impl Conn for Client {
 }
 
 fn main() {
-    harness::run::<Rpc>();
+    match harness::variant().as_str() {
+        "grpc" => harness::run::<grpc::RpcOverGrpc>(),
+        _ => harness::run::<Rpc>(),
+    }
 }

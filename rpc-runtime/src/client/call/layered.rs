@@ -2,9 +2,9 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -15,53 +15,93 @@ use super::{
     reopen::again,
     stream_call::{CallInfo, StreamCall},
     stream_slot::{Opened, StreamSlot},
+    try_watch::{self, TryWatch},
 };
 use crate::{
     Code, Error, Executed, Phase, Procedure, Status,
-    client::{channel::Channel, deadline::Deadline, errors, timer},
+    client::{channel::Channel, deadline::Deadline, errors, timer::LocalTimer},
     conn::ReceivedReply,
-    layer::{Answer, AnswerFuture, Chain, Last, Next, Tries},
+    layer::{Answer, AnswerFuture, Chain, Last, Next, Running, Tries},
     message::decode::DecodeFailure,
     wire::frame::Encoded,
 };
 
-/// Runs `call` through `chain`, within its deadline.
-pub(super) fn run(chain: Arc<Chain<ClientCall>>, call: ClientCall) -> AnswerFuture<ClientCall> {
-    Box::pin(async move {
-        let about = AboutCall {
-            channel: Arc::clone(&call.channel),
-            procedure: call.procedure,
-            tries: Arc::clone(&call.tries),
-        };
-        let deadline = call.deadline;
-        let slot = match &call.kind {
-            CallKind::Streams(slot) => Some(Arc::clone(slot)),
-            CallKind::OneWay | CallKind::Reply => None,
-        };
-        let mut rest = pin!(Next::all(chain).run(call));
-        let ended = match deadline.at() {
-            None => rest.await,
-            // The connection ends a try at the deadline. This ends middleware that waits then for something else.
-            Some(at) => loop {
-                if let Some(ended) = timer::until(at + AFTER_DEADLINE, rest.as_mut()).await {
-                    break ended;
-                }
-                // What has arrived before the deadline may be read after it.
-                let Some(slot) = slot.as_deref().filter(|slot| slot.is_read()) else {
-                    break Err(about.late(&deadline));
-                };
-                let read = poll_fn(|cx| match rest.as_mut().poll(cx) {
-                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                    Poll::Pending if slot.is_read() => Poll::Pending,
-                    Poll::Pending => Poll::Ready(None),
-                });
-                if let Some(ended) = read.await {
-                    break ended;
-                }
+/// A call on its way through middleware, within its deadline.
+// Written by hand, because an `async` block would hold the call twice, and its type has no name.
+pub(super) struct LayeredCall {
+    rest: Running<ClientCall>,
+    about: AboutCall,
+    deadline: Deadline,
+    /// The streams of the call, if it has any.
+    slot: Option<Arc<StreamSlot>>,
+    /// Fires when the deadline is over; none as long as the call need not be woken then.
+    timer: Option<LocalTimer>,
+    is_late: bool,
+}
+
+impl LayeredCall {
+    /// A call that has not begun.
+    pub(super) fn new(chain: Arc<Chain<ClientCall>>, call: ClientCall) -> Self {
+        Self {
+            about: AboutCall {
+                channel: Arc::clone(&call.channel),
+                procedure: call.procedure,
+                tries: Arc::clone(&call.tries),
             },
+            deadline: call.deadline,
+            slot: match &call.kind {
+                CallKind::Streams(slot) => Some(Arc::clone(slot)),
+                CallKind::OneWay | CallKind::Reply => None,
+            },
+            rest: Next::all(chain).runs(call),
+            timer: None,
+            is_late: false,
+        }
+    }
+
+    /// Ready when middleware waits for something else than a try after the deadline, whose end the connection tells.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.deadline.at() else {
+            return Poll::Pending;
         };
-        ended.map_err(|error| about.complete(error))
-    })
+        if !self.is_late {
+            let timer = self
+                .timer
+                .get_or_insert_with(|| LocalTimer::new(at + AFTER_DEADLINE));
+            ready!(timer.poll(cx));
+            self.is_late = true;
+        }
+        // What has arrived before the deadline may be read after it.
+        match &self.slot {
+            Some(slot) if slot.is_read() => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+/// Nothing in it is ever pinned.
+impl Unpin for LayeredCall {}
+
+impl Future for LayeredCall {
+    type Output = Result<Answer, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let watch = TryWatch::begin(&this.about.tries, cx);
+        let polled = Pin::new(&mut this.rest).poll(cx);
+        let is_woken = watch.end();
+        let ended = match polled {
+            Poll::Ready(ended) => ended,
+            // The connection ends the try at the deadline, and wakes this task.
+            Poll::Pending if is_woken => return Poll::Pending,
+            Poll::Pending => {
+                ready!(this.poll_late(cx));
+                this.rest.give_up();
+                Err(this.about.late(&this.deadline))
+            }
+        };
+        Poll::Ready(ended.map_err(|error| this.about.complete(error)))
+    }
 }
 
 /// What an error tells of its call.
@@ -101,10 +141,20 @@ pub(in crate::client) struct MakeCall;
 
 impl Last<ClientCall> for MakeCall {
     fn run(&self, call: ClientCall) -> AnswerFuture<ClientCall> {
+        let tries = Arc::clone(&call.tries);
+        // A call with streams also waits for its reader, and the connection does not end that.
+        let ends_by_itself = !matches!(call.kind, CallKind::Streams(_));
         Box::pin(async move {
-            let tries = Arc::clone(&call.tries);
             tries.begin();
-            let result = make(call).await;
+            let mut try_ = pin!(make(call));
+            let result = poll_fn(|cx| {
+                let polled = try_.as_mut().poll(cx);
+                if polled.is_pending() && ends_by_itself {
+                    try_watch::note_pending(&tries, cx);
+                }
+                polled
+            })
+            .await;
             tries.ended(&result);
             result
         })
@@ -179,7 +229,7 @@ pub(super) fn reply(answer: Answer) -> (Encoded, Receipt) {
 
 /// The middleware of a call with streams, while the caller reads them.
 pub(super) struct LayeredStreams {
-    running: AnswerFuture<ClientCall>,
+    running: LayeredCall,
     slot: Arc<StreamSlot>,
     /// True once the middleware knows how the streams ended.
     is_told: bool,
@@ -193,12 +243,12 @@ impl LayeredStreams {
         slot: Arc<StreamSlot>,
     ) -> Result<(Opened, Box<Self>), Error> {
         let mut layered = Box::new(Self {
-            running: run(chain, call),
+            running: LayeredCall::new(chain, call),
             slot,
             is_told: false,
         });
         let opened = poll_fn(|cx| {
-            let ended = layered.running.as_mut().poll(cx);
+            let ended = Pin::new(&mut layered.running).poll(cx);
             match (layered.slot.take_opened(), ended) {
                 (Some(opened), Poll::Pending) => Poll::Ready(Ok(opened)),
                 (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
@@ -212,7 +262,7 @@ impl LayeredStreams {
 
     /// Ready when the middleware has ended the call, perhaps before the end of the streams.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Error>> {
-        let ended = std::task::ready!(self.running.as_mut().poll(cx));
+        let ended = ready!(Pin::new(&mut self.running).poll(cx));
         Poll::Ready(match ended {
             Ok(_) if !self.is_told => Err(too_early()),
             ended => ended,

@@ -10,13 +10,8 @@ use std::{
 
 use prost::Message;
 
-use super::{
-    Call, CallClass,
-    client_call::{CallKind, ClientCall},
-    in_flight::InFlightCall,
-    layered,
-};
-use crate::{Error, Procedure, layer::AnswerFuture};
+use super::{Call, CallClass, client_call::CallKind, in_flight::InFlightCall, layered::LayeredCall};
+use crate::{Error, Procedure};
 
 /// A one-way call: a future that resolves when the request is in the connection's queue. The call begins when it is first polled.
 ///
@@ -46,7 +41,7 @@ pub struct OneWayCall<'a, Req> {
 /// A one-way call that did not join a frame.
 enum WaitingSend<'a> {
     Plain(InFlightCall<'a>),
-    Layered(AnswerFuture<ClientCall>),
+    Layered(LayeredCall),
 }
 
 impl<'a, Req: Message + 'static> OneWayCall<'a, Req> {
@@ -72,7 +67,7 @@ impl<'a, Req: Message + 'static> OneWayCall<'a, Req> {
         };
         let sent = ready!(match &mut **waiting {
             WaitingSend::Plain(call) => call.poll_send(&self.request, cx),
-            WaitingSend::Layered(answer) => answer.as_mut().poll(cx).map_ok(drop),
+            WaitingSend::Layered(answer) => Pin::new(answer).poll(cx).map_ok(drop),
         });
         self.waiting = None;
         Poll::Ready(sent)
@@ -97,7 +92,7 @@ fn begin<'a, Req: Message + 'static>(
     let message = call.raw(procedure, request)?;
     let channel = Arc::clone(call.client.channel());
     let call = call.layered(channel, procedure, message, deadline, CallKind::OneWay);
-    Ok(WaitingSend::Layered(layered::run(Arc::clone(chain), call)))
+    Ok(WaitingSend::Layered(LayeredCall::new(Arc::clone(chain), call)))
 }
 
 /// Nothing in it is ever pinned.

@@ -13,14 +13,14 @@ use prost::Message;
 use super::{
     client_call::{CallKind, ClientCall},
     in_flight::InFlightCall,
-    layered,
+    layered::{self, LayeredCall},
     receipt::Receipt,
 };
 use crate::{
     Error,
     client::errors,
     conn::ReceivedReply,
-    layer::{AnswerFuture, Chain, RawMessage, Tries},
+    layer::{Chain, RawMessage, Tries},
     message::{decode::decode, nesting},
     wire::frame::Encoded,
 };
@@ -47,14 +47,16 @@ pub struct UnaryCall<'a, Req, Rep, T = Rep> {
     request: Req,
     /// Makes of the reply what the caller gets.
     map: fn(Rep) -> T,
-    /// None without middleware.
-    layered: Option<Box<LayeredUnary>>,
+    layered: LayeredUnary,
 }
 
 /// The middleware of a call.
 enum LayeredUnary {
+    /// The call has none.
+    None,
     New(Arc<Chain<ClientCall>>),
-    Running(AnswerFuture<ClientCall>),
+    /// Boxed, because a call without middleware must stay small.
+    Running(Box<LayeredCall>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,7 +80,7 @@ impl<'a, Req, Rep, T> UnaryCall<'a, Req, Rep, T> {
             stage: UnaryStage::New,
             request,
             map,
-            layered: chain.map(|chain| Box::new(LayeredUnary::New(Arc::clone(chain)))),
+            layered: chain.map_or(LayeredUnary::None, |chain| LayeredUnary::New(Arc::clone(chain))),
         }
     }
 }
@@ -95,12 +97,12 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     /// Dropping the future gives up this call only.
     pub async fn with_receipt(mut self) -> Result<(T, Receipt), Error> {
         let (payload, receipt) = match self.layered {
-            None => {
+            LayeredUnary::None => {
                 let mut reply = poll_fn(|cx| self.poll_reply(cx)).await?;
                 let receipt = Receipt::take(&mut reply);
                 (reply.payload, receipt)
             }
-            Some(_) => poll_fn(|cx| self.poll_layered(cx)).await?,
+            LayeredUnary::New(_) | LayeredUnary::Running(_) => poll_fn(|cx| self.poll_layered(cx)).await?,
         };
         Ok((self.read(payload)?, receipt))
     }
@@ -110,23 +112,19 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     fn poll_layered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Encoded, Receipt), Error>> {
         self.begin()?;
         let procedure = self.call.procedure();
-        let Some(layered) = &mut self.layered else {
+        if let LayeredUnary::New(chain) = &self.layered {
+            if let Err(text) = nesting::check(procedure.request_nesting(), &self.request) {
+                self.stage = UnaryStage::Over;
+                return Poll::Ready(Err(self.call.locate(errors::too_deep(&text))));
+            }
+            let message = RawMessage::of(&self.request);
+            let call = LayeredCall::new(Arc::clone(chain), call_of(&mut self.call, message));
+            self.layered = LayeredUnary::Running(Box::new(call));
+        }
+        let LayeredUnary::Running(running) = &mut self.layered else {
             unreachable!("the caller has looked")
         };
-        let running = match &mut **layered {
-            LayeredUnary::Running(running) => running,
-            LayeredUnary::New(chain) => {
-                if let Err(text) = nesting::check(procedure.request_nesting(), &self.request) {
-                    self.stage = UnaryStage::Over;
-                    return Poll::Ready(Err(self.call.locate(errors::too_deep(&text))));
-                }
-                let message = RawMessage::of(&self.request);
-                **layered =
-                    LayeredUnary::Running(layered::run(Arc::clone(chain), call_of(&mut self.call, message)));
-                return self.poll_layered(cx);
-            }
-        };
-        let answer = ready!(running.as_mut().poll(cx));
+        let answer = ready!(Pin::new(&mut **running).poll(cx));
         self.stage = UnaryStage::Over;
         Poll::Ready(answer.map(layered::reply))
     }
@@ -190,7 +188,7 @@ impl<Req: Message + 'static, Rep: Message + Default, T> Future for UnaryCall<'_,
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.layered.is_some() {
+        if !matches!(this.layered, LayeredUnary::None) {
             let (payload, _) = ready!(this.poll_layered(cx))?;
             return Poll::Ready(this.read(payload));
         }

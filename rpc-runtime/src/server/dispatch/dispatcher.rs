@@ -311,6 +311,7 @@ struct HandlerStart<'a> {
 
 impl HandlerStart<'_> {
     /// Makes the handler, and polls it once if it runs in order. Returns what needs a task of its own.
+    #[inline]
     fn run(&self, run: Run, make: impl FnOnce() -> Handler) -> Option<HandlerTask> {
         let Self {
             session,
@@ -335,6 +336,7 @@ impl HandlerStart<'_> {
 
 /// Makes a handler and polls it once. Returns the handler if it is pending. A panic is caught here; the call's own guard has
 /// answered.
+#[inline]
 pub(super) fn make_and_poll(make: impl FnOnce() -> Handler) -> Option<Handler> {
     let poll = Panic::catch(move || {
         let mut handler = make();

@@ -18,7 +18,6 @@ use crate::{
 ///
 /// Middleware may drop what it was given at any point. The call itself lies here, and the handler has a copy that reports to it. So
 /// the call ends exactly once, as the middleware decides, also if a task that the middleware has spawned still runs the handler.
-#[derive(Default)]
 pub(in crate::session) struct CallSlot(Mutex<Content>);
 
 #[derive(Default)]
@@ -143,9 +142,11 @@ impl Incoming {
     pub(in crate::session) fn into_slot(mut self) -> (Arc<CallSlot>, Context, Encoded) {
         let context = self.take_context();
         let payload = mem::take(&mut self.payload);
-        let slot = CallSlot::default();
-        slot.lock().call = Some(self);
-        (Arc::new(slot), context, payload)
+        let content = Content {
+            call: Some(self),
+            ..Content::default()
+        };
+        (Arc::new(CallSlot(Mutex::new(content))), context, payload)
     }
 
     /// Makes a copy for the handler, which reports to `part` in place of the connection.

@@ -2,10 +2,12 @@
 
 use std::{
     future::pending,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -348,6 +350,48 @@ async fn a_deadline_ends_middleware_that_waits() {
     );
     assert!(begun.elapsed() < Duration::from_millis(1100));
     assert_eq!(lab.log(), ["middleware dropped"]);
+}
+
+/// Runs the rest of a call in one of several ways, and then waits for what never comes.
+async fn wait_beside(way: Beside, call: ClientCall, next: Next<ClientCall>) -> Result<Answer, Error> {
+    match way {
+        Beside::AfterTheTry => drop(next.run(call).await),
+        Beside::InATask => drop(tokio::spawn(next.run(call))),
+        Beside::ByAnotherWaker => {
+            let mut rest = pin!(next.run(call));
+            let polled = rest.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            // The try stays open, and its end wakes nothing.
+            return pending().await;
+        }
+    }
+    pending().await
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Beside {
+    AfterTheTry,
+    InATask,
+    ByAnotherWaker,
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_deadline_ends_middleware_that_waits_for_something_else_than_its_try() {
+    for way in [Beside::AfterTheTry, Beside::InATask, Beside::ByAnotherWaker] {
+        let lab = Lab::default();
+        let wait = from_fn(move |call: ClientCall, next: Next<ClientCall>| wait_beside(way, call, next));
+        let (_server, client) = with(&lab, &format!("mem:middleware-beside-{way:?}"), wait).await;
+        let call = client.call().timeout(Duration::from_secs(1));
+        let error = within(call.send_recv::<_, ()>(&HANG, ())).await.unwrap_err();
+        assert_eq!(
+            (error.message(), error.executed()),
+            (
+                "not ended within 1s: its middleware still waited",
+                Executed::Maybe
+            ),
+            "{way:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
