@@ -310,7 +310,7 @@ def rejected_hellos(tcp, unix):
         ("frames below the floor", HELLO_REJECTED, hello(max_frame=FLOOR - 1)),
         ("65 entries", HELLO_REJECTED, hello(metadata=[(f"k{i}", "") for i in range(65)])),
         ("entries of more than 8 KiB", HELLO_REJECTED, hello(metadata=[("k", "v" * 8192)])),
-        ("HTTP/1", HELLO_REJECTED, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("SSH", HELLO_REJECTED, b"SSH-2.0-OpenSSH_9.2\r\n" + bytes(16)),
         ("TLS", HELLO_REJECTED, client_hello()),
         ("no HELLO", PROTOCOL, Frame(PING, payload=b"too soon").encode()),
     ]:
