@@ -247,7 +247,8 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
         match next.await? {
             Next::Request((request, respond)) => {
                 shared.traffic.add_useful(header_list(request.headers()) + UNREAD);
-                answers.spawn(answer(Arc::clone(shared), request, respond));
+                // Boxed, because tokio moves the future of a task four times, and this one is long.
+                answers.spawn(Box::pin(answer(Arc::clone(shared), request, respond)));
             }
             Next::Closed => return Ok(()),
             // A peer whose PONG is late learns by this which of its calls were not taken.

@@ -60,6 +60,16 @@ impl<'a> Answer<'a> {
     pub(super) async fn message(&mut self, message: RawMessage) -> Result<(), Unsent> {
         let bytes = prefixed(&message.0, self.encoding);
         drop(message);
+        self.messages(bytes).await
+    }
+
+    /// How messages of this answer are compressed.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// As [`Answer::message`], for messages that stand behind their five bytes already.
+    pub(super) async fn messages(&mut self, bytes: Bytes) -> Result<(), Unsent> {
         let held = self.shared.server.hold(bytes.len() as u64);
         let held = held.map_err(Unsent::Refused)?;
         self.shared.traffic.add_useful(bytes.len());

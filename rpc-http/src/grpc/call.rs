@@ -6,6 +6,7 @@ use std::{
     task::Poll,
 };
 
+use bytes::BytesMut;
 use rpc_runtime::{
     Code, Error, Executed, Metadata, Sender, Status, Streaming,
     client::{Call, Receipt},
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, Unsent},
     messages::{Broken, Messages},
+    prefixed::put_prefixed,
 };
 use crate::connection::Shared;
 
@@ -213,8 +215,7 @@ async fn while_sending<T>(
         while let Some(message) = messages.next().await? {
             let len = message.0.len();
             let mut sending = pin!(sender.send(message));
-            let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
-            let sent = match at_once {
+            let sent = match poll_now(sending.as_mut()).await {
                 Poll::Ready(sent) => sent,
                 Poll::Pending => {
                     messages.hold_window(len).map_err(Broken::Body)?;
@@ -240,10 +241,41 @@ async fn while_sending<T>(
     }
 }
 
-/// Sends the replies of a stream, each once the caller has room for it. Returns the metadata of the end.
+/// Sends the replies of a stream, once the caller has room for them. Returns the metadata of the end.
+///
+/// Replies that are here already go together: a DATA frame for each costs several times what a short message does.
 async fn forward(mut replies: Streaming<RawMessage>, answer: &mut Answer<'_>) -> Result<Metadata, Ended> {
-    while let Some(message) = while_wanted(answer, async { Ok(replies.message().await?) }).await? {
-        answer.message(message).await?;
+    let encoding = answer.encoding();
+    let mut next = while_wanted(answer, async { Ok(replies.message().await?) }).await?;
+    while let Some(message) = next {
+        let mut bytes = BytesMut::new();
+        put_prefixed(&message.0, encoding, &mut bytes);
+        drop(message);
+        let more = loop {
+            if bytes.len() >= TOGETHER {
+                break None;
+            }
+            match poll_now(replies.message()).await {
+                Poll::Ready(Ok(Some(message))) => put_prefixed(&message.0, encoding, &mut bytes),
+                // The stream is over. The caller gets what came before.
+                Poll::Ready(end) => break Some(end),
+                Poll::Pending => break None,
+            }
+        };
+        answer.messages(bytes.freeze()).await?;
+        next = match more {
+            Some(end) => end?,
+            None => while_wanted(answer, async { Ok(replies.message().await?) }).await?,
+        };
     }
     Ok(replies.metadata().cloned().unwrap_or_default())
 }
+
+/// Polls `future` once.
+async fn poll_now<F: Future>(future: F) -> Poll<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// With this many bytes, replies that go together are sent.
+const TOGETHER: usize = 16 << 10;

@@ -93,16 +93,22 @@ impl Prefixed {
 
 /// Returns a message behind its five bytes, compressed if `encoding` makes it shorter.
 pub(crate) fn prefixed(message: &[u8], encoding: Encoding) -> Bytes {
+    let mut bytes = BytesMut::new();
+    put_prefixed(message, encoding, &mut bytes);
+    bytes.freeze()
+}
+
+/// Appends a message behind its five bytes to `bytes`, compressed if `encoding` makes it shorter.
+pub(crate) fn put_prefixed(message: &[u8], encoding: Encoding, bytes: &mut BytesMut) {
     let compressed = encoding.compress(message);
     let (flag, message) = match &compressed {
         Some(compressed) => (1, &compressed[..]),
         None => (0, message),
     };
-    let mut bytes = BytesMut::with_capacity(PREFIX + message.len());
+    bytes.reserve(PREFIX + message.len());
     bytes.put_u8(flag);
     bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     bytes.put_slice(message);
-    bytes.freeze()
 }
 
 /// The status of a message that is longer than `max` bytes.

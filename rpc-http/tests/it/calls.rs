@@ -154,6 +154,39 @@ async fn a_drain_ends_a_stream_of_replies_well() {
 }
 
 #[tokio::test]
+async fn replies_that_have_come_share_frames() {
+    const EVENTS: usize = 200;
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let native = server.native().await;
+    for number in 0..EVENTS {
+        let key = format!("d{number:03}");
+        native.send_recv().update(key, &b"woof"[..]).await.unwrap();
+    }
+    let grpc = Caller::connect(&server.address).await;
+    let watch = WatchRequest {
+        prefix: "d".to_owned(),
+    };
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_watch", &[]).await;
+    stream.send_data(prefixed(&watch), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let (mut keys, mut frames) = (Vec::new(), 0);
+    while keys.len() < EVENTS {
+        let mut chunk = read_chunk(&mut body).await.unwrap();
+        frames += 1;
+        // The window has room, so no message is cut.
+        while let Some(event) = take_message::<WatchEvent>(&mut chunk) {
+            keys.push(event.key);
+        }
+    }
+    let sorted: Vec<_> = (0..EVENTS).map(|number| format!("d{number:03}")).collect();
+    keys.sort();
+    assert_eq!(keys, sorted);
+    assert!(frames < EVENTS / 2, "{frames} frames");
+    drop((stream, body, grpc, native));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_deadline_and_a_cancellation_reach_the_handler() {
     let server = TestServer::start("tcp://127.0.0.1:0").await;
     let grpc = Caller::connect(&server.address).await;
