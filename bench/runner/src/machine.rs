@@ -31,6 +31,7 @@ pub fn row(options: &Options) -> Value {
         "load": first_word("/proc/loadavg"),
         "versions": versions(),
         "rounds": options.rounds,
+        "awake": options.awake,
         "window_ms": options.window_ms,
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p runner -- --help` tells the options; `README.md` explains what is measured.
 
+mod awake;
 mod chart;
 mod count;
 mod losses;
@@ -45,6 +46,10 @@ struct Options {
     /// Only these scenarios, separated by commas.
     #[arg(long, value_delimiter = ',')]
     scenarios: Option<Vec<String>>,
+    /// Keeps the processors awake by programs of idle priority. It shows what a framework costs without the time that a processor
+    /// takes to wake.
+    #[arg(long)]
+    awake: bool,
     /// Leaves out instructions, system calls and bytes per call.
     #[arg(long)]
     no_count: bool,
@@ -84,7 +89,9 @@ fn measured(options: &Options) -> Result<Vec<Value>, Box<dyn Error>> {
     let mut rows = vec![machine::row(options)];
     let (ready, skipped) = peers::prepare(options);
     rows.extend(skipped);
+    let awake = options.awake.then(awake::Awake::start).transpose()?;
     rows.extend(measure::time(options, &ready));
+    drop(awake);
     if !options.no_count {
         rows.extend(count::count(options, &ready));
     }

@@ -52,6 +52,9 @@ fn head(all: &Results<'_>) -> String {
         all.rounds(),
         run["window_ms"]
     );
+    if run["awake"] == true {
+        out.push_str("| processors | kept awake by programs of idle priority |\n");
+    }
     for row in rows.iter().filter(|row| row["skipped"].is_string()) {
         let (what, why) = (
             row["skipped"].as_str().unwrap_or_default(),

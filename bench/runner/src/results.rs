@@ -13,7 +13,7 @@ pub fn joined(runs: Vec<Vec<Value>>) -> Result<Vec<Value>, String> {
     let mut all: Vec<Value> = Vec::new();
     for run in runs {
         if let (Some(first), Some(row)) = (all.first(), run.first()) {
-            for what in ["machine", "rustc", "commit", "window_ms"] {
+            for what in ["machine", "rustc", "commit", "window_ms", "awake"] {
                 if first[what] != row[what] {
                     return Err(format!(
                         "runs cannot be joined: {what} is {} in the first one and {} in another; measure again",
