@@ -1,6 +1,6 @@
 //! Explain: from an error of rustls to a [`TlsError`] that says what to do.
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use tokio_rustls::rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime,
@@ -196,7 +196,9 @@ fn certificate(error: &CertificateError, peer: PeerRole) -> TlsError {
         ),
         CertificateError::BadSignature => (
             TlsFault::BadSignature,
-            format!("a signature of {whose} is wrong, or its key is too short"),
+            format!(
+                "a signature of {whose} is wrong, its key is too short, or it is signed by another CA of the same name"
+            ),
         ),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
@@ -308,18 +310,34 @@ fn between(from: UnixTime, to: UnixTime) -> String {
 /// From here on a time is given in days, in seconds.
 const DAYS: u64 = 2 * 86_400;
 
+/// A name as people write it: rustls gives it as `DnsName("localhost")` or `IpAddress(0::1)`. `None` if it is of another kind, or not of
+/// the characters that such names consist of.
+fn plain_name(name: &str) -> Option<String> {
+    if let Some(ip) = name.strip_prefix("IpAddress(") {
+        let ip: IpAddr = ip.strip_suffix(')')?.parse().ok()?;
+        return Some(ip.to_string());
+    }
+    let host = name.strip_prefix("DnsName(\"")?.strip_suffix("\")")?;
+    let is_plain = host
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.*".contains(&byte));
+    (is_plain && host.len() <= NAME).then(|| host.to_owned())
+}
+
+/// So many characters of a name are shown.
+const NAME: usize = 80;
+
 /// The first names of a certificate. They are the peer's, so they are escaped and cut.
 fn list(names: &[String]) -> String {
     let shown: Vec<_> = names
         .iter()
         .take(SHOWN)
         .map(|name| {
-            name.chars()
-                .take(80)
-                .flat_map(char::escape_default)
-                .collect::<String>()
+            plain_name(name).unwrap_or_else(|| {
+                let shown = name.chars().take(NAME).flat_map(char::escape_default);
+                shown.collect::<String>().replace("\\\"", "\"")
+            })
         })
-        .map(|name| name.replace("\\\"", "\""))
         .collect();
     match names.len() {
         0 => "no name".to_owned(),
