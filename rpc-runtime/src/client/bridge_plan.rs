@@ -68,8 +68,9 @@ pub(super) const NO_CALLBACKS: &str =
     "it cannot call back, so the client can have no `.service(..)`: use a stream of replies instead";
 /// Why it cannot have our compression.
 pub(super) const NO_COMPRESSION: &str = "`.compression(..)` is for the protocol of this library: ask the other protocol for its own, such as `Grpc::gzip`";
-/// Why it cannot be terminated.
-pub(super) const NO_TERMINATE: &str = "terminate is a call of this library's own protocol, and the server speaks another one: stop it in its own way";
-/// Why it cannot be pinged.
-pub(super) const NO_PING: &str = "ping is a call of this library's own protocol, and the server speaks another one: call a procedure, such as that of \
-     grpc.health.v1.Health";
+/// Why a client cannot terminate if one of its addresses is of another protocol.
+pub(super) const NO_TERMINATE: &str = "a client with an address of another protocol, given by .protocol(..), cannot terminate a server: make a client \
+     without one, or stop the server in its own way";
+/// Why such a client cannot ping.
+pub(super) const NO_PING: &str = "a client with an address of another protocol, given by .protocol(..), cannot ping: make a client without one, or \
+     call a procedure, such as that of grpc.health.v1.Health";

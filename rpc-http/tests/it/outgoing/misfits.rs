@@ -29,10 +29,13 @@ fn assert_refused(error: &Error, says: &str) {
 async fn what_grpc_lacks_is_refused_with_a_sentence() {
     let server = TestServer::start("tcp://127.0.0.1:0").await;
     let kv = connect(&server.address).await;
-    assert_refused(&kv.terminate().await.unwrap_err(), "stop it in its own way");
+    assert_refused(
+        &kv.terminate().await.unwrap_err(),
+        "stop the server in its own way",
+    );
     assert_refused(
         &kv.send().terminate().await.unwrap_err(),
-        "stop it in its own way",
+        "stop the server in its own way",
     );
     assert_refused(&kv.ping().await.unwrap_err(), "call a procedure");
     let serving = builder(&grpc(&server.address)).service(WatcherServer::new(Deaf));
