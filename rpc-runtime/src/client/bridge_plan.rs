@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Code, Error, Limits,
-    net::{Address, ClientSecurity, Connector},
+    net::{Address, ClientSecurity, Connector, TlsProtocol, Transport},
 };
 
 /// What the builder says of the client that is made.
@@ -31,9 +31,18 @@ impl BridgePlan<'_> {
             if let Some(target) = self.target(&place.address, &procedures) {
                 place.target = target;
                 is_bridged = true;
+            } else if let (ConnectTarget::Bad(error), true) = (&mut place.target, self.speaks("grpc")) {
+                if let Some(better) = Address::error_with_grpc(&place.address) {
+                    *error = better;
+                }
             }
         }
         is_bridged.then_some(procedures)
+    }
+
+    /// True if there is a bridge for addresses of `scheme`.
+    fn speaks(&self, scheme: &str) -> bool {
+        self.bridges.iter().any(|bridge| bridge.way(scheme).is_some())
     }
 
     fn target(&self, text: &Arc<str>, procedures: &Arc<KnownProcedures>) -> Option<ConnectTarget> {
@@ -46,10 +55,19 @@ impl BridgePlan<'_> {
         }
         let way = match self.connector {
             Some(connector) => ConnectTarget::Custom(connector.clone(), Arc::clone(text)),
-            None => match Address::parse_as(text, scheme, way.transport) {
-                Ok(address) => ConnectTarget::Address(address, self.security.clone().speaking(way.alpn)),
-                Err(error) => return Some(ConnectTarget::Bad(error)),
-            },
+            None => {
+                let without_tls = scheme_without_tls(&**bridge, scheme);
+                match Address::parse_as(text, scheme, way.transport, without_tls) {
+                    Ok(address) => {
+                        let protocol = TlsProtocol {
+                            alpn: way.alpn,
+                            without_tls: without_tls.map(Arc::from),
+                        };
+                        ConnectTarget::Address(address, self.security.clone().speaking(protocol))
+                    }
+                    Err(error) => return Some(ConnectTarget::Bad(error)),
+                }
+            }
         };
         Some(ConnectTarget::Bridged(Arc::new(BridgedTarget {
             way,
@@ -61,6 +79,12 @@ impl BridgePlan<'_> {
             },
         })))
     }
+}
+
+/// The scheme for servers of the same protocol without TLS: `grpc` for `grpcs`, say.
+fn scheme_without_tls<'a>(bridge: &dyn Bridge, scheme: &'a str) -> Option<&'a str> {
+    let plain = scheme.strip_suffix('s')?;
+    (bridge.way(plain)?.transport == Transport::Tcp).then_some(plain)
 }
 
 /// Why a client of a server that speaks another protocol cannot have services.

@@ -10,7 +10,10 @@ use super::{
     fault::{TlsError, TlsFault},
     first_bytes::FirstBytes,
 };
-use crate::wire::codec::Greeting;
+use crate::{
+    net::TlsProtocol,
+    wire::codec::{GRPC_SERVER, Greeting, HTTP2},
+};
 
 /// What the peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,24 +31,43 @@ impl PeerRole {
     }
 }
 
-/// Explains the end of a handshake with `peer`. The protocols `alpn` were offered; `first` are the first bytes that the peer sent.
-pub(super) fn handshake(error: io::Error, peer: PeerRole, alpn: &[&[u8]], first: &FirstBytes) -> io::Error {
+/// Explains the end of a handshake with a server of `other` protocol; `None` for ours. `first` are the first bytes that it sent.
+pub(super) fn handshake_with_server(
+    error: io::Error,
+    other: Option<&TlsProtocol>,
+    first: &FirstBytes,
+) -> io::Error {
     if let Some(protocol) = other_protocol(first.get()) {
-        let text = match peer {
-            PeerRole::Client if protocol == OURS => {
-                format!("the client speaks {protocol} without TLS on a TLS port: connect by tls://")
-            }
-            PeerRole::Client => {
-                format!("the client speaks {protocol} without TLS on a TLS port: let it use TLS")
-            }
-            PeerRole::Server => {
-                format!(
-                    "the server speaks {protocol} without TLS: connect by tcp://, or let it listen on tls://"
-                )
-            }
+        let what_to_do = match other {
+            None if protocol == HTTP2 => GRPC_SERVER.to_owned(),
+            None => "connect by tcp://, or let it listen on tls://".to_owned(),
+            Some(TlsProtocol { without_tls, .. }) => match without_tls {
+                Some(scheme) => format!("connect by {scheme}://, or let it use TLS"),
+                None => "let it use TLS".to_owned(),
+            },
         };
+        let text = format!("the server speaks {protocol} without TLS: {what_to_do}");
         return TlsError::new(TlsFault::NoTls, text).into_io();
     }
+    let alpn = other.map_or(super::ALPN, |other| other.alpn);
+    handshake(error, PeerRole::Server, &[alpn])
+}
+
+/// Explains the end of a handshake with a client. The protocols `alpn` were offered; `first` are the first bytes that it sent.
+pub(super) fn handshake_with_client(error: io::Error, alpn: &[&[u8]], first: &FirstBytes) -> io::Error {
+    if let Some(protocol) = other_protocol(first.get()) {
+        let what_to_do = match &*protocol {
+            OURS => "connect by tls://",
+            _ => "let it use TLS",
+        };
+        let text = format!("the client speaks {protocol} without TLS on a TLS port: {what_to_do}");
+        return TlsError::new(TlsFault::NoTls, text).into_io();
+    }
+    handshake(error, PeerRole::Client, alpn)
+}
+
+/// Explains the end of a handshake with `peer`, which speaks TLS.
+fn handshake(error: io::Error, peer: PeerRole, alpn: &[&[u8]]) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             let text = format!(
