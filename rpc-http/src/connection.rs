@@ -9,11 +9,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use h2::{
     Reason, RecvStream,
     server::{self, SendResponse},
 };
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use rpc_runtime::{
     Client,
     server::{GuestConnection, GuestServer, GuestStream, PeerCut, PeerFault, Transport},
@@ -312,7 +316,7 @@ pub(crate) fn header_list(headers: &HeaderMap) -> usize {
 async fn answer(
     shared: Arc<Shared>,
     request: Request<RecvStream>,
-    mut respond: SendResponse<HeldBytes>,
+    respond: SendResponse<HeldBytes>,
 ) -> CallEnd {
     let refusal = match grpc::is_call(&request) {
         _ if !shared.settings.grpc => StatusCode::NOT_FOUND,
@@ -320,12 +324,58 @@ async fn answer(
         Err(status) => status,
     };
     shared.server.note_fault(PeerFault::Other);
-    let mut response = Response::new(());
-    *response.status_mut() = refusal;
-    // The peer may be gone.
-    let _ = respond.send_response(response, true);
+    let text = match refusal {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE if request.method() != Method::HEAD => WHAT_IS_SPOKEN,
+        _ => "",
+    };
+    // Its body is not read.
+    drop(request);
+    refuse(&shared, respond, refusal, text).await;
     CallEnd::Other
 }
+
+/// Answers a request with a status of HTTP and a text. A peer that does not take the text in time gets the status alone.
+async fn refuse(
+    shared: &Shared,
+    mut respond: SendResponse<HeldBytes>,
+    status: StatusCode,
+    text: &'static str,
+) {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    let held = shared.server.hold(text.len() as u64).ok();
+    // A connection that holds too much gets the status alone, too.
+    let Some(held) = held.filter(|_| !text.is_empty()) else {
+        // The peer may be gone.
+        let _ = respond.send_response(response, true);
+        return;
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CONTENT_LENGTH, text.len().into());
+    let Ok(mut body) = respond.send_response(response, false) else {
+        return;
+    };
+    body.reserve_capacity(text.len());
+    let has_room = async {
+        while body.capacity() < text.len() {
+            match poll_fn(|cx| body.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return false,
+            }
+        }
+        true
+    };
+    // Dropping the body without its end resets the stream.
+    if let Ok(true) = timeout(shared.server.write_stall(), has_room).await {
+        let text = HeldBytes::new(Bytes::from_static(text.as_bytes()), held, &shared.unwritten);
+        let _ = body.send_data(text, true);
+    }
+}
+
+/// What a caller reads whose content type is not that of gRPC, such as curl.
+const WHAT_IS_SPOKEN: &str =
+    "this port speaks gRPC: the content-type of a request is application/grpc or application/grpc+proto\n";
 
 /// What a peer may send of one stream before it is read. Not measured.
 pub(crate) const STREAM_WINDOW: u32 = 64 << 10;

@@ -232,7 +232,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As any call. FAILED_PRECONDITION if the server speaks another [protocol](crate::protocol), which has no ping.
+    /// As any call. FAILED_PRECONDITION if an address of the client is of another [protocol](crate::protocol), which has no ping.
     ///
     /// # Cancel safety
     ///
@@ -411,7 +411,7 @@ impl Client {
 
 /// For the options of a call.
 impl Client {
-    /// Refuses a terminate of a server that speaks another protocol.
+    /// Refuses a terminate by a client that has an address of another protocol.
     fn check_terminates(&self) -> Result<(), Error> {
         self.check_native(NO_TERMINATE)
             .map_err(|error| error.with_procedure(TERMINATE.path()))

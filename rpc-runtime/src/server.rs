@@ -16,6 +16,7 @@ mod guest;
 mod handle;
 mod in_process;
 mod listen;
+mod near_paths;
 mod router;
 mod run;
 mod state;

@@ -1,7 +1,10 @@
 //! Requests that are refused, and with what.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use demo_api::demo::kv::v1::{FetchRequest, UpdateRequest};
+use rpc_runtime::Limits;
 use test_support::within;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -35,7 +38,33 @@ async fn what_is_no_call_gets_a_status_of_http() {
             )
             .await;
         assert_eq!(answer.status.as_u16(), status, "{content_type}");
+        if status == 415 {
+            assert_eq!(answer.headers["content-type"], "text/plain");
+            assert_eq!(answer.headers["content-length"], answer.body.len().to_string());
+            assert_eq!(
+                answer.body,
+                "this port speaks gRPC: the content-type of a request is application/grpc or application/grpc+proto\n"
+            );
+        }
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_caller_that_takes_no_text_loses_its_stream() {
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| {
+        server.limits(Limits::default().write_stall(Duration::from_millis(50)))
+    })
+    .await;
+    let grpc = Caller::connect_with_window(&server.address, 0).await;
+    let (response, _stream) = grpc.open(FETCH, &[("content-type", "text/html")]).await;
+    let response = within(response).await.unwrap();
+    assert_eq!(response.status().as_u16(), 415);
+    let error = within(response.into_body().data()).await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::CANCEL), "{error}");
+    // The connection goes on.
+    let (response, _stream) = grpc.open("/none", &[]).await;
+    assert_eq!(within(response).await.unwrap().headers()["grpc-status"], "12");
     server.stop().await;
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Code, Error, Limits,
-    net::{Address, ClientSecurity, Connector},
+    net::{Address, ClientSecurity, Connector, TlsProtocol, Transport},
 };
 
 /// What the builder says of the client that is made.
@@ -31,9 +31,18 @@ impl BridgePlan<'_> {
             if let Some(target) = self.target(&place.address, &procedures) {
                 place.target = target;
                 is_bridged = true;
+            } else if let (ConnectTarget::Bad(error), true) = (&mut place.target, self.speaks("grpc")) {
+                if let Some(better) = Address::error_with_grpc(&place.address) {
+                    *error = better;
+                }
             }
         }
         is_bridged.then_some(procedures)
+    }
+
+    /// True if there is a bridge for addresses of `scheme`.
+    fn speaks(&self, scheme: &str) -> bool {
+        self.bridges.iter().any(|bridge| bridge.way(scheme).is_some())
     }
 
     fn target(&self, text: &Arc<str>, procedures: &Arc<KnownProcedures>) -> Option<ConnectTarget> {
@@ -46,10 +55,19 @@ impl BridgePlan<'_> {
         }
         let way = match self.connector {
             Some(connector) => ConnectTarget::Custom(connector.clone(), Arc::clone(text)),
-            None => match Address::parse_as(text, scheme, way.transport) {
-                Ok(address) => ConnectTarget::Address(address, self.security.clone().speaking(way.alpn)),
-                Err(error) => return Some(ConnectTarget::Bad(error)),
-            },
+            None => {
+                let without_tls = scheme_without_tls(&**bridge, scheme);
+                match Address::parse_as(text, scheme, way.transport, without_tls) {
+                    Ok(address) => {
+                        let protocol = TlsProtocol {
+                            alpn: way.alpn,
+                            without_tls: without_tls.map(Arc::from),
+                        };
+                        ConnectTarget::Address(address, self.security.clone().speaking(protocol))
+                    }
+                    Err(error) => return Some(ConnectTarget::Bad(error)),
+                }
+            }
         };
         Some(ConnectTarget::Bridged(Arc::new(BridgedTarget {
             way,
@@ -63,13 +81,20 @@ impl BridgePlan<'_> {
     }
 }
 
+/// The scheme for servers of the same protocol without TLS: `grpc` for `grpcs`, say.
+fn scheme_without_tls<'a>(bridge: &dyn Bridge, scheme: &'a str) -> Option<&'a str> {
+    let plain = scheme.strip_suffix('s')?;
+    (bridge.way(plain)?.transport == Transport::Tcp).then_some(plain)
+}
+
 /// Why a client of a server that speaks another protocol cannot have services.
 pub(super) const NO_CALLBACKS: &str =
     "it cannot call back, so the client can have no `.service(..)`: use a stream of replies instead";
 /// Why it cannot have our compression.
 pub(super) const NO_COMPRESSION: &str = "`.compression(..)` is for the protocol of this library: ask the other protocol for its own, such as `Grpc::gzip`";
-/// Why it cannot be terminated.
-pub(super) const NO_TERMINATE: &str = "terminate is a call of this library's own protocol, and the server speaks another one: stop it in its own way";
-/// Why it cannot be pinged.
-pub(super) const NO_PING: &str = "ping is a call of this library's own protocol, and the server speaks another one: call a procedure, such as that of \
-     grpc.health.v1.Health";
+/// Why a client cannot terminate if one of its addresses is of another protocol.
+pub(super) const NO_TERMINATE: &str = "a client with an address of another protocol, given by .protocol(..), cannot terminate a server: make a client \
+     without one, or stop the server in its own way";
+/// Why such a client cannot ping.
+pub(super) const NO_PING: &str = "a client with an address of another protocol, given by .protocol(..), cannot ping: make a client without one, or \
+     call a procedure, such as that of grpc.health.v1.Health";

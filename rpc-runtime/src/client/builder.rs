@@ -508,7 +508,7 @@ impl<C> fmt::Debug for ClientBuilder<C> {
 
 /// The entry of one address.
 fn place(address: &str) -> AddressEntry {
-    let target = match Address::parse(address) {
+    let target = match Address::parse_server(address) {
         Ok(address) => ConnectTarget::Address(address, ClientSecurity::default()),
         Err(error) => ConnectTarget::Bad(error),
     };

@@ -25,9 +25,15 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// As [`Address::parse`]; also for a transport of which an address says nothing.
-    pub(crate) fn parse_as(text: &str, scheme: &str, transport: Transport) -> Result<Self, Error> {
-        read_as(text, scheme, transport).map_err(|Mistake { why, proposal }| {
+    /// As [`Address::parse`]; also for a transport of which an address says nothing. If there is no TLS in this build, it names the scheme
+    /// `without_tls`.
+    pub(crate) fn parse_as(
+        text: &str,
+        scheme: &str,
+        transport: Transport,
+        without_tls: Option<&str>,
+    ) -> Result<Self, Error> {
+        read_as(text, scheme, transport, without_tls).map_err(|Mistake { why, proposal }| {
             let proposal = proposal.unwrap_or_else(|| match transport {
                 Transport::Unix => format!("{scheme}:/path"),
                 _ => format!("{scheme}://host:port"),
@@ -35,6 +41,31 @@ impl Address {
             let text = format!("bad address {text:?}: {why}; write {proposal}");
             Error::local(Code::InvalidArgument, text)
         })
+    }
+
+    /// Parses the address of a server, which may be one of gRPC.
+    ///
+    /// # Errors
+    ///
+    /// As [`Address::parse`]. For an address of HTTP it also names that of gRPC.
+    pub(crate) fn parse_server(text: &str) -> Result<Self, Error> {
+        Self::parse(text).map_err(|error| match propose_grpc(text) {
+            Some(proposal) => {
+                let text = format!(
+                    "{}, or for a gRPC server {proposal} and .protocol(rpc_http::Grpc::new())",
+                    error.message()
+                );
+                Error::local(Code::InvalidArgument, text)
+            }
+            None => error,
+        })
+    }
+
+    /// The error of an address of HTTP where the client speaks gRPC; `None` if it is no address of HTTP.
+    pub(crate) fn error_with_grpc(text: &str) -> Option<Error> {
+        let proposal = propose_grpc(text)?;
+        let text = format!("bad address {text:?}: {OTHER_SCHEME}; write {proposal}");
+        Some(Error::local(Code::InvalidArgument, text))
     }
 
     /// Parses an address.
@@ -84,7 +115,7 @@ fn read(text: &str) -> Result<Address, Mistake> {
     }
     if let Some(host) = text.strip_prefix("tls://") {
         if !cfg!(feature = "_tls") {
-            return Err(Mistake::new(WITHOUT_TLS, propose_host(host, "tcp")));
+            return Err(no_tls(host, Some("tcp")));
         }
         return read_host(host, "tls").map(Address::Tls);
     }
@@ -101,7 +132,12 @@ fn read(text: &str) -> Result<Address, Mistake> {
 }
 
 /// Parses an address of another protocol.
-fn read_as(text: &str, scheme: &str, transport: Transport) -> Result<Address, Mistake> {
+fn read_as(
+    text: &str,
+    scheme: &str,
+    transport: Transport,
+    without_tls: Option<&str>,
+) -> Result<Address, Mistake> {
     let rest = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'));
     let rest = rest.unwrap_or_default();
     if transport == Transport::Unix {
@@ -116,13 +152,18 @@ fn read_as(text: &str, scheme: &str, transport: Transport) -> Result<Address, Mi
     };
     match transport {
         Transport::Tcp => read_host(host, scheme).map(Address::Tcp),
-        Transport::Tls if !cfg!(feature = "_tls") => Err(Mistake::new(WITHOUT_TLS, None)),
+        Transport::Tls if !cfg!(feature = "_tls") => Err(no_tls(host, without_tls)),
         Transport::Tls => read_host(host, scheme).map(Address::Tls),
         transport => Err(Mistake::new(
             format!("its protocol asks for the transport {transport:?}, which no address names"),
             None,
         )),
     }
+}
+
+/// The mistake in an address with TLS where there is no TLS. The same place has an address of the scheme `plain` without it.
+fn no_tls(host: &str, plain: Option<&str>) -> Mistake {
+    Mistake::new(WITHOUT_TLS, plain.and_then(|scheme| propose_host(host, scheme)))
 }
 
 /// Parses the text after `unix:` or another `scheme`.
@@ -218,14 +259,10 @@ fn mistake(text: &str) -> Mistake {
         return match scheme.as_str() {
             "grpc" => Mistake::new(NO_GRPC, propose_host(host, "tcp")),
             "grpcs" => Mistake::new(NO_GRPC, propose_host(host, "tls")),
-            "http" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => Mistake::new(
-                "the scheme belongs to another protocol",
-                propose_host(host, "tcp"),
-            ),
-            "https" | "ssl" | "wss" => Mistake::new(
-                "the scheme belongs to another protocol",
-                propose_host(host, "tls"),
-            ),
+            "http" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => {
+                Mistake::new(OTHER_SCHEME, propose_host(host, "tcp"))
+            }
+            "https" | "ssl" | "wss" => Mistake::new(OTHER_SCHEME, propose_host(host, "tls")),
             "tcp" | "tls" => Mistake::new("the scheme must be in lower case", propose_host(host, &scheme)),
             "unix" | "mem" => Mistake::new(
                 "the scheme must be in lower case",
@@ -251,6 +288,17 @@ fn mistake(text: &str) -> Mistake {
     )
 }
 
+/// The address of a gRPC server that a URL of HTTP may mean, as other gRPC libraries write it; `None` for another text.
+fn propose_grpc(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match &*scheme.to_ascii_lowercase() {
+        "http" | "h2" | "h2c" => propose_host(host, "grpc"),
+        "https" => propose_host(host, "grpcs"),
+        _ => None,
+    }
+}
+
 /// The address that a host, a port, or both may mean; further mistakes in it are corrected, too.
 fn propose_host(host: &str, scheme: &str) -> Option<String> {
     if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -273,6 +321,9 @@ impl fmt::Display for Address {
         }
     }
 }
+
+/// Why a URL is refused.
+const OTHER_SCHEME: &str = "the scheme belongs to another protocol";
 
 /// Why a gRPC address is refused by a builder that was given no protocol for it.
 const NO_GRPC: &str = "gRPC needs the crate rpc-http: give a client's builder `.protocol(rpc_http::Grpc::new())`, and a \
@@ -390,9 +441,9 @@ mod tests {
 
     #[test]
     fn an_address_of_another_protocol_keeps_its_scheme_in_errors() {
-        let tcp = Address::parse_as("grpc://kv:80", "grpc", Transport::Tcp).unwrap();
+        let tcp = Address::parse_as("grpc://kv:80", "grpc", Transport::Tcp, None).unwrap();
         assert_eq!(tcp, Address::Tcp("kv:80".to_owned()));
-        let unix = Address::parse_as("grpc+unix:/run/kv", "grpc+unix", Transport::Unix).unwrap();
+        let unix = Address::parse_as("grpc+unix:/run/kv", "grpc+unix", Transport::Unix, None).unwrap();
         assert_eq!(unix, Address::Unix("/run/kv".into()));
         for (text, scheme, transport, says) in [
             (
@@ -420,8 +471,29 @@ mod tests {
                 "two slashes must follow x:; write x://y:<port>",
             ),
         ] {
-            let error = Address::parse_as(text, scheme, transport).unwrap_err();
+            let error = Address::parse_as(text, scheme, transport, None).unwrap_err();
             assert_eq!(error.message(), format!("bad address {text:?}: {says}"));
+        }
+    }
+
+    #[test]
+    fn without_tls_the_scheme_without_tls_is_proposed() {
+        for (host, plain, proposal) in [
+            ("127.0.0.1:5140", Some("grpc"), Some("grpc://127.0.0.1:5140")),
+            ("kv", Some("tcp"), Some("tcp://kv:<port>")),
+            ("kv:80", None, None),
+        ] {
+            let mistake = no_tls(host, plain);
+            assert_eq!(
+                (&*mistake.why, mistake.proposal.as_deref()),
+                (WITHOUT_TLS, proposal)
+            );
+        }
+        if !cfg!(feature = "_tls") {
+            let parsed = Address::parse_as("grpcs://127.0.0.1:5140", "grpcs", Transport::Tls, Some("grpc"));
+            let error = parsed.unwrap_err();
+            let says = format!("{WITHOUT_TLS}; write grpc://127.0.0.1:5140");
+            assert!(error.message().ends_with(&says), "{error}");
         }
     }
 

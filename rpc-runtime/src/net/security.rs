@@ -1,6 +1,6 @@
 //! Security: how TLS is put around a TCP stream, where the address begins with `tls://`.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -19,9 +19,19 @@ pub(crate) struct ClientSecurity {
     /// `None` for the CAs of this machine.
     #[cfg(feature = "_tls")]
     tls: Option<ClientTls>,
-    /// The id of the protocol in ALPN; `None` for ours.
+    /// `None` for our own protocol.
     #[cfg(feature = "_tls")]
-    alpn: Option<&'static [u8]>,
+    protocol: Option<TlsProtocol>,
+}
+
+/// Another protocol that a client speaks over TLS.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS reads it"))]
+pub(crate) struct TlsProtocol {
+    /// The id of the protocol in ALPN.
+    pub(crate) alpn: &'static [u8],
+    /// The scheme of its addresses without TLS, if there is one: what to write if a server does not speak TLS.
+    pub(crate) without_tls: Option<Arc<str>>,
 }
 
 /// How a server secures the connections of its `tls://` listeners.
@@ -114,10 +124,10 @@ impl ClientSecurity {
         }
     }
 
-    /// The same for servers that speak the protocol `alpn`.
-    pub(crate) fn speaking(self, alpn: &'static [u8]) -> Self {
-        let alpn = Some(alpn);
-        Self { alpn, ..self }
+    /// The same for servers that speak another protocol.
+    pub(crate) fn speaking(self, protocol: TlsProtocol) -> Self {
+        let protocol = Some(protocol);
+        Self { protocol, ..self }
     }
 
     /// Shakes hands with the server at `host`.
@@ -135,7 +145,8 @@ impl ClientSecurity {
         host: &str,
         peer: Peer,
     ) -> io::Result<(Stream, Peer)> {
-        let (stream, certificate) = tls::connect(self.tls.as_ref(), self.alpn, stream, host).await?;
+        let (stream, certificate) =
+            tls::connect(self.tls.as_ref(), self.protocol.as_ref(), stream, host).await?;
         let (peer, slot) = peer.over_tls();
         if let Some(certificate) = certificate {
             // Nothing else sets it.
@@ -181,7 +192,7 @@ impl ServerSecurity {
 /// Without TLS no address begins with `tls://`, so nothing calls these.
 #[cfg(not(feature = "_tls"))]
 impl ClientSecurity {
-    pub(crate) fn speaking(self, _: &'static [u8]) -> Self {
+    pub(crate) fn speaking(self, _: TlsProtocol) -> Self {
         self
     }
 

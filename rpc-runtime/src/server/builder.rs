@@ -9,6 +9,7 @@ use super::{
     AbortOnDrop, Server,
     guest::Guest,
     listen::{admission::AdmissionLimits, defaults, workers::Workers},
+    near_paths,
     router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
 };
@@ -539,9 +540,14 @@ fn check_path(setter: &str, path: &str, services: &[Arc<dyn Service>]) -> Result
     if is_there {
         return Ok(());
     }
+    let paths: Vec<_> = services
+        .iter()
+        .flat_map(|service| service.procedures())
+        .map(Procedure::path)
+        .collect();
     let text = format!(
-        "{setter} names {path}, which this server does not have: name a service, as package.Service, or a procedure, as \
-         package.Service/Name"
+        "{setter} names {path}, which this server does not have: {}",
+        near_paths::suggest(path, &paths)
     );
     Err(Error::local(Code::NotFound, text))
 }

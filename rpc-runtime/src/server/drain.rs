@@ -101,7 +101,11 @@ async fn run(mut closing: CloseOnDrop, before: Before) {
             .iter()
             .map(|one| one.shared().with(|conn, _| conn.open_requests()))
             .sum();
-        tracing::warn!(open, "drain: the drain timeout is over, dropping open calls");
+        match (open, server.lifecycle().is_aborted()) {
+            (0, _) => tracing::debug!("drain: no call is open, waiting no longer"),
+            (_, true) => tracing::warn!(open, "drain: the server is aborted, dropping open calls"),
+            (_, false) => tracing::warn!(open, "drain: the drain timeout is over, dropping open calls"),
+        }
         for one in &sessions {
             one.shared().with(|conn, now| conn.abort_calls(now));
         }

@@ -66,6 +66,11 @@ impl Lifecycle {
         self.changes.tell();
     }
 
+    /// Returns whether open calls are given no more time.
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.is_aborted.load(SeqCst)
+    }
+
     /// Goes on to a later phase.
     pub(crate) fn set_phase(&self, phase: DrainPhase) {
         *self.phase() = phase;
@@ -118,7 +123,7 @@ impl Lifecycle {
 
     /// Waits until open calls are to be given no more time.
     pub(crate) async fn aborted(&self) {
-        let is_aborted = || self.is_aborted.load(SeqCst).then_some(());
+        let is_aborted = || self.is_aborted().then_some(());
         self.changes.wait_for(is_aborted).await;
     }
 

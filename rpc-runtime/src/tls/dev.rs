@@ -53,9 +53,9 @@ use super::{fault::TlsError, identity::Identity, roots::Roots};
 /// No random numbers.
 pub fn dev() -> Result<DevCa, TlsError> {
     let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "throw-away CA for development");
+    // Each has a name of its own: TLS looks for the CA of a certificate by its name, and would take another one of the same name for it.
+    let name = format!("throw-away CA {:016x} for development", fastrand::u64(..));
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Explain: from an error of rustls to a [`TlsError`] that says what to do.
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use tokio_rustls::rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime,
@@ -10,7 +10,10 @@ use super::{
     fault::{TlsError, TlsFault},
     first_bytes::FirstBytes,
 };
-use crate::wire::codec::Greeting;
+use crate::{
+    net::TlsProtocol,
+    wire::codec::{GRPC_SERVER, Greeting, HTTP2},
+};
 
 /// What the peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,24 +31,43 @@ impl PeerRole {
     }
 }
 
-/// Explains the end of a handshake with `peer`. The protocols `alpn` were offered; `first` are the first bytes that the peer sent.
-pub(super) fn handshake(error: io::Error, peer: PeerRole, alpn: &[&[u8]], first: &FirstBytes) -> io::Error {
+/// Explains the end of a handshake with a server of `other` protocol; `None` for ours. `first` are the first bytes that it sent.
+pub(super) fn handshake_with_server(
+    error: io::Error,
+    other: Option<&TlsProtocol>,
+    first: &FirstBytes,
+) -> io::Error {
     if let Some(protocol) = other_protocol(first.get()) {
-        let text = match peer {
-            PeerRole::Client if protocol == OURS => {
-                format!("the client speaks {protocol} without TLS on a TLS port: connect by tls://")
-            }
-            PeerRole::Client => {
-                format!("the client speaks {protocol} without TLS on a TLS port: let it use TLS")
-            }
-            PeerRole::Server => {
-                format!(
-                    "the server speaks {protocol} without TLS: connect by tcp://, or let it listen on tls://"
-                )
-            }
+        let what_to_do = match other {
+            None if protocol == HTTP2 => GRPC_SERVER.to_owned(),
+            None => "connect by tcp://, or let it listen on tls://".to_owned(),
+            Some(TlsProtocol { without_tls, .. }) => match without_tls {
+                Some(scheme) => format!("connect by {scheme}://, or let it use TLS"),
+                None => "let it use TLS".to_owned(),
+            },
         };
+        let text = format!("the server speaks {protocol} without TLS: {what_to_do}");
         return TlsError::new(TlsFault::NoTls, text).into_io();
     }
+    let alpn = other.map_or(super::ALPN, |other| other.alpn);
+    handshake(error, PeerRole::Server, &[alpn])
+}
+
+/// Explains the end of a handshake with a client. The protocols `alpn` were offered; `first` are the first bytes that it sent.
+pub(super) fn handshake_with_client(error: io::Error, alpn: &[&[u8]], first: &FirstBytes) -> io::Error {
+    if let Some(protocol) = other_protocol(first.get()) {
+        let what_to_do = match &*protocol {
+            OURS => "connect by tls://",
+            _ => "let it use TLS",
+        };
+        let text = format!("the client speaks {protocol} without TLS on a TLS port: {what_to_do}");
+        return TlsError::new(TlsFault::NoTls, text).into_io();
+    }
+    handshake(error, PeerRole::Client, alpn)
+}
+
+/// Explains the end of a handshake with `peer`, which speaks TLS.
+fn handshake(error: io::Error, peer: PeerRole, alpn: &[&[u8]]) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             let text = format!(
@@ -196,7 +218,9 @@ fn certificate(error: &CertificateError, peer: PeerRole) -> TlsError {
         ),
         CertificateError::BadSignature => (
             TlsFault::BadSignature,
-            format!("a signature of {whose} is wrong, or its key is too short"),
+            format!(
+                "a signature of {whose} is wrong, its key is too short, or it is signed by another CA of the same name"
+            ),
         ),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
@@ -308,18 +332,34 @@ fn between(from: UnixTime, to: UnixTime) -> String {
 /// From here on a time is given in days, in seconds.
 const DAYS: u64 = 2 * 86_400;
 
+/// A name as people write it: rustls gives it as `DnsName("localhost")` or `IpAddress(0::1)`. `None` if it is of another kind, or not of
+/// the characters that such names consist of.
+fn plain_name(name: &str) -> Option<String> {
+    if let Some(ip) = name.strip_prefix("IpAddress(") {
+        let ip: IpAddr = ip.strip_suffix(')')?.parse().ok()?;
+        return Some(ip.to_string());
+    }
+    let host = name.strip_prefix("DnsName(\"")?.strip_suffix("\")")?;
+    let is_plain = host
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.*".contains(&byte));
+    (is_plain && host.len() <= NAME).then(|| host.to_owned())
+}
+
+/// So many characters of a name are shown.
+const NAME: usize = 80;
+
 /// The first names of a certificate. They are the peer's, so they are escaped and cut.
 fn list(names: &[String]) -> String {
     let shown: Vec<_> = names
         .iter()
         .take(SHOWN)
         .map(|name| {
-            name.chars()
-                .take(80)
-                .flat_map(char::escape_default)
-                .collect::<String>()
+            plain_name(name).unwrap_or_else(|| {
+                let shown = name.chars().take(NAME).flat_map(char::escape_default);
+                shown.collect::<String>().replace("\\\"", "\"")
+            })
         })
-        .map(|name| name.replace("\\\"", "\""))
         .collect();
     match names.len() {
         0 => "no name".to_owned(),

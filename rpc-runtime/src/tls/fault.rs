@@ -26,7 +26,7 @@ pub enum TlsFault {
     Revoked,
     /// No valid list of revoked certificates covers the certificate.
     RevocationUnknown,
-    /// A signature is wrong, or its key is too short.
+    /// A signature is wrong, its key is too short, or another CA of the same name has signed the certificate.
     BadSignature,
     /// A signature uses an algorithm that is not accepted.
     UnsupportedSignature,

@@ -23,6 +23,7 @@ use super::{
     explain::{self, PeerRole},
     first_bytes::Kept,
 };
+use crate::net::TlsProtocol;
 
 /// A byte stream over TLS.
 ///
@@ -77,7 +78,7 @@ pub(crate) fn accept(tls: &OfferedTls, stream: TcpStream, certificate: Certifica
     }
 }
 
-/// Shakes hands with the server at `host`, and returns the stream and the server's certificate. Both must speak the protocol `alpn`; `None`
+/// Shakes hands with the server at `host`, and returns the stream and the server's certificate. Both must speak the protocol `other`; `None`
 /// for ours.
 ///
 /// # Errors
@@ -89,7 +90,7 @@ pub(crate) fn accept(tls: &OfferedTls, stream: TcpStream, certificate: Certifica
 /// Dropping the future closes the stream.
 pub(crate) async fn connect(
     tls: Option<&ClientTls>,
-    alpn: Option<&'static [u8]>,
+    other: Option<&TlsProtocol>,
     stream: TcpStream,
     host: &str,
 ) -> io::Result<(TlsStream, Option<PeerCertificate>)> {
@@ -99,15 +100,15 @@ pub(crate) async fn connect(
     };
     let name = tls.name_for(host).map_err(TlsError::into_io)?;
     let mut config = tls.fresh().await;
-    if let Some(alpn) = alpn {
-        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.to_vec()];
+    if let Some(other) = other {
+        Arc::make_mut(&mut config).alpn_protocols = vec![other.alpn.to_vec()];
     }
-    let alpn = alpn.unwrap_or(ALPN);
+    let alpn = other.map_or(ALPN, |other| other.alpn);
     let connector = TlsConnector::from(config);
     let connecting = connector.connect(name, Kept::new(stream)).into_fallible();
     let mut session = connecting
         .await
-        .map_err(|(error, stream)| explain::handshake(error, PeerRole::Server, &[alpn], &stream.first))?;
+        .map_err(|(error, stream)| explain::handshake_with_server(error, other, &stream.first))?;
     if session.get_ref().1.alpn_protocol() != Some(alpn) {
         // The server is told; whether it hears does not matter.
         let _ = session.shutdown().await;
@@ -132,7 +133,7 @@ async fn shake_hands(tls: OfferedTls, stream: TcpStream) -> io::Result<Session> 
     let mut session: server::TlsStream<_> = match accepting.await {
         Ok(session) => session,
         Err((error, mut stream)) => {
-            let error = explain::handshake(error, PeerRole::Client, &with_ours(tls.guests()), &stream.first);
+            let error = explain::handshake_with_client(error, &with_ours(tls.guests()), &stream.first);
             linger(&mut stream.stream).await;
             return Err(error);
         }

@@ -14,6 +14,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 pub use self::greeting::Greeting;
+#[cfg(feature = "_tls")]
+pub(crate) use self::greeting::{GRPC_SERVER, HTTP2};
 use crate::wire::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
 
 /// Decodes a stream of bytes into frames, and encodes frames: a [`Decoder`] and an [`Encoder`] of tokio-util.

@@ -420,15 +420,22 @@ async fn many_procedures_are_found() {
 async fn what_only_our_own_protocol_has_is_refused() {
     let toy = Toy::default();
     let client = client(&toy);
-    for error in [
-        client.terminate().await.unwrap_err(),
-        client.ping().await.unwrap_err(),
+    for (error, says) in [
+        (
+            client.terminate().await.unwrap_err(),
+            "a client with an address of another protocol, given by .protocol(..), cannot terminate a server: make a client \
+             without one",
+        ),
+        (
+            client.ping().await.unwrap_err(),
+            "a client with an address of another protocol, given by .protocol(..), cannot ping: make a client without one",
+        ),
     ] {
         assert_eq!(
             (error.code(), error.executed()),
             (Code::FailedPrecondition, Executed::No)
         );
-        assert!(error.message().contains("speaks another one"), "{error}");
+        assert!(error.message().contains(says), "{error}");
     }
     assert_eq!(toy.0.made.load(SeqCst), 0, "no connection was made for that");
     let metadata = client.call().metadata("x-own", "1");

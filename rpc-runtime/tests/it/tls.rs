@@ -4,6 +4,7 @@ mod calls;
 pub(crate) mod certs;
 mod crowd;
 mod default_roots;
+mod dev_cas;
 mod faults;
 mod keys;
 mod mixups;

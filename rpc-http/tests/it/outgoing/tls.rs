@@ -13,7 +13,10 @@ use rpc_runtime::{
     tls::{self, ClientTls, DevCa, ServerTls, TlsError, TlsFault},
 };
 use test_support::{Logged, until, within};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -100,6 +103,52 @@ async fn a_tls_server_without_http2_is_named() {
         assert_ne!(error.code(), Code::DeadlineExceeded);
         assert!(error.message().contains("ALPN"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_answered_with_the_address_of_grpc() {
+    let tls = || {
+        ClientTls::builder()
+            .roots(tls::dev().unwrap().roots())
+            .build()
+            .unwrap()
+    };
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    // Our own server names itself by its own protocol. Those of others begin with SETTINGS.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = format!("tcp://{}", listener.local_addr().unwrap());
+    let greet = tokio::spawn(async move {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    for (address, scheme, says) in [
+        (
+            &server.address,
+            "grpcs:",
+            "this protocol without TLS: connect by grpc://, or let it use TLS",
+        ),
+        (
+            &other,
+            "grpcs:",
+            "HTTP/2 without TLS: connect by grpc://, or let it use TLS",
+        ),
+        (
+            &other,
+            "tls:",
+            "HTTP/2 without TLS: for a gRPC server write grpc:// and .protocol(rpc_http::Grpc::new())",
+        ),
+    ] {
+        let address = address.replacen("tcp:", scheme, 1);
+        let connecting = KvClient::builder(address).protocol(Grpc::new()).tls(tls());
+        let error = within(connecting.connect()).await.unwrap_err();
+        let says = format!("the server speaks {says}");
+        assert!(error.to_string().contains(&says), "{error:#}");
+    }
+    greet.await.unwrap();
+    server.stop().await;
 }
 
 /// A server of ours with TLS.

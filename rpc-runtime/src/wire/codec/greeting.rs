@@ -6,12 +6,18 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
     protocol: &'static str,
+    /// What to do about it; empty if nothing is known.
+    hint: &'static str,
     /// The beginning of its first line; empty if the line may be secret.
     line: Box<[u8]>,
 }
 
-const TLS: &str = "TLS";
-const TLS_ALERT: &str = "TLS (it has sent an alert)";
+/// The name of HTTP/2.
+pub(crate) const HTTP2: &str = "HTTP/2";
+/// What a client of ours has to do at a gRPC server.
+pub(crate) const GRPC_SERVER: &str = "for a gRPC server write grpc:// and .protocol(rpc_http::Grpc::new())";
+/// What a server of ours needs for clients of gRPC.
+const GRPC_CLIENT: &str = "gRPC callers need .guest(rpc_http::Http::new().grpc())";
 
 /// The most bytes of a line that are shown.
 const SHOWN: usize = 64;
@@ -31,26 +37,28 @@ impl Greeting {
     /// The first line of an answer is shown, such as a status or a banner. That of a request is not, because its target may
     /// be secret.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let silent = |protocol| Self {
+        let silent = |protocol, hint| Self {
             protocol,
+            hint,
             line: Box::default(),
         };
         let said = |protocol| Self {
             protocol,
+            hint: "",
             line: first_line(bytes).into(),
         };
         Some(match bytes {
-            [0x16, 0x03, ..] => silent(TLS),
+            [0x16, 0x03, ..] => silent("TLS", "let it connect by tcp://, or listen on tls://"),
             // A TLS server that has read our HELLO answers with an alert.
-            [0x15, 0x03, ..] => silent(TLS_ALERT),
-            [b'P', b'R', b'I', b' ', ..] => silent("HTTP/2"),
+            [0x15, 0x03, ..] => silent("TLS (it has sent an alert)", "connect by tls://"),
+            [b'P', b'R', b'I', b' ', ..] => silent(HTTP2, GRPC_CLIENT),
             // An HTTP/2 server begins with SETTINGS: a length, type 4, flags and stream 0. In a frame of ours the key
             // of a field would stand in place of the flags, and no key is 0.
-            [0, _, _, 4, 0, 0, 0, 0, 0, ..] => silent("HTTP/2"),
+            [0, _, _, 4, 0, 0, 0, 0, 0, ..] => silent(HTTP2, GRPC_SERVER),
             [first, second, third, fourth, ..] => {
                 let start = [*first, *second, *third, *fourth];
                 if REQUESTS.contains(&&start) {
-                    return Some(silent("HTTP/1"));
+                    return Some(silent("HTTP/1", ""));
                 }
                 let (_, protocol) = ANSWERS
                     .iter()
@@ -99,10 +107,9 @@ impl fmt::Display for Greeting {
         if !self.line.is_empty() {
             write!(f, ": \"{}\"", self.line.escape_ascii())?;
         }
-        match self.protocol {
-            TLS => f.write_str(": let it connect by tcp://, or listen on tls://"),
-            TLS_ALERT => f.write_str(": connect by tls://"),
-            _ => Ok(()),
+        match self.hint {
+            "" => Ok(()),
+            hint => write!(f, ": {hint}"),
         }
     }
 }
@@ -130,14 +137,20 @@ mod tests {
                 b"\x15\x03\x03\x00\x02\x02\x0a",
                 "TLS (it has sent an alert) instead of this protocol: connect by tls://",
             ),
+            (
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                "HTTP/2 instead of this protocol: gRPC callers need .guest(rpc_http::Http::new().grpc())",
+            ),
+            (
+                b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03",
+                "HTTP/2 instead of this protocol: for a gRPC server write grpc:// and .protocol(rpc_http::Grpc::new())",
+            ),
         ] {
             assert_eq!(shown(bytes), format!("peer speaks {says}"));
         }
         for (bytes, protocol) in [
-            (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], "HTTP/2"),
-            (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03", "HTTP/2"),
             // The target of a request may be secret.
-            (b"GET /?token=secret HTTP/1.1\r\n", "HTTP/1"),
+            (&b"GET /?token=secret HTTP/1.1\r\n"[..], "HTTP/1"),
             (b"POST", "HTTP/1"),
         ] {
             assert_eq!(

@@ -144,6 +144,21 @@ async fn a_layer_for_nothing_is_refused_by_name() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
+async fn a_layer_for_a_misspelled_procedure_is_told_the_right_one() {
+    for path in ["lab.v1.Lab/rpc_echo", "lab.v1.Lab/Echo", "lab.v1.Lab/rpcEcho"] {
+        let server = Server::builder()
+            .service(Lab::default())
+            .layer_for(path, from_fn(async |call: ServerCall, next| next.run(call).await))
+            .listener("mem:middleware-misspelled");
+        let error = server.bind().await.unwrap_err();
+        assert_eq!(
+            error.message(),
+            format!("layer_for names {path}, which this server does not have: write lab.v1.Lab/echo")
+        );
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
 async fn a_refused_call_was_not_executed() {
     let lab = Lab::default();
     let refuse = from_fn(async |_: ServerCall, _| Err(Status::unauthenticated("who are you?")));

@@ -40,6 +40,23 @@ async fn a_wrong_rule_of_the_server_is_refused_by_name() {
         text.starts_with("allow names vault.v1.Vault/raed, which this server does not have"),
         "{text}"
     );
+    for (path, says) in [
+        ("vault.v1.Vault/rpc_clear", "write vault.v1.Vault/clear"),
+        (
+            "vault.v1.Vault/raed",
+            "vault.v1.Vault has read, clear, health, enter, unruled",
+        ),
+        (
+            "vault.v1.Vaults",
+            "name a service, as package.Service, or a procedure, as package.Service/Name; it has vault.v1.Vault",
+        ),
+    ] {
+        let (_, text) = with(path, "admin").await;
+        assert_eq!(
+            text,
+            format!("allow names {path}, which this server does not have: {says}")
+        );
+    }
     for role in ["", "*"] {
         let (code, text) = with(TERMINATE, role).await;
         assert_eq!(code, Code::InvalidArgument);

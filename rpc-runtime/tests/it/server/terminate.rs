@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rpc_runtime::{Client, Code, DrainReport, Executed, Server, server::TerminatePolicy};
-use test_support::{Logged, lab::*, loopback, within};
+use test_support::{Logged, lab::*, loopback, until, within};
 use tokio::runtime::Builder;
 
 #[tokio::test(crate = "test_support::gate")]
@@ -339,6 +339,34 @@ async fn a_dropped_server_frees_its_addresses_and_drops_its_calls() {
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_dropped_server_logs_which_calls_it_drops_and_no_timeout() {
+    const OVER: &str = "drain: the drain timeout is over, dropping open calls";
+    for has_call in [false, true] {
+        let logged = Logged::here();
+        let lab = Lab::default();
+        let server = lab.serve("mem:terminate-dropped-log").await;
+        let (first, second) = (server.client().await, server.client().await);
+        first.ping().await.unwrap();
+        second.ping().await.unwrap();
+        let open = has_call.then(|| start(&first, &WAIT, "open"));
+        if has_call {
+            lab.logged("open began").await;
+        }
+        server.serving.abort();
+        until(|| !logged.picked("drain ends", &[]).is_empty()).await;
+        assert!(logged.picked(OVER, &[]).is_empty(), "{}", logged.all());
+        let dropping = logged.picked("drain: the server is aborted, dropping open calls", &["open"]);
+        match open {
+            Some(open) => {
+                assert_eq!(dropping, ["1"]);
+                within(open).await.unwrap().unwrap_err();
+            }
+            None => assert!(dropping.is_empty(), "{dropping:?}"),
+        }
+    }
 }
 
 #[tokio::test(crate = "test_support::gate")]

@@ -168,6 +168,8 @@ const FAULTS: &[Fault] = &[
         wrong: |_, side| weak(side, include_str!("weak/sha1-ca.pem"), include_str!("weak/sha1-server.pem"), include_str!("weak/sha1-client.pem")) },
     Fault { name: "signed by an RSA key of 1024 bits", sides: BOTH, found: TlsFault::BadSignature, told: TlsFault::BadSignature, says: "too short",
         wrong: |_, side| weak(side, include_str!("weak/rsa1024-ca.pem"), include_str!("weak/rsa1024-server.pem"), include_str!("weak/rsa1024-client.pem")) },
+    Fault { name: "signed by another CA of the same name", sides: BOTH, found: TlsFault::BadSignature, told: TlsFault::BadSignature, says: "is wrong, its key is too short, or it is signed by another CA of the same name",
+        wrong: |_, side| Wrong::leaf(&Ca::root("root", |_| {}).leaf(side, |_| {})) },
     Fault { name: "not there", sides: CLIENT, found: TlsFault::NoCertificate, told: TlsFault::NoCertificate, says: "one is required",
         wrong: |_, _| Wrong { identity: None, roots: None, name: None } },
 ];
