@@ -11,3 +11,4 @@ pub(crate) mod priority;
 pub(crate) mod report;
 pub(crate) mod secret;
 pub(crate) mod status;
+pub(crate) mod tls_protocol;

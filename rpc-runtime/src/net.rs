@@ -43,7 +43,7 @@ pub(crate) use self::{
     custom::{Connector, IncomingStreams},
     listener::{Listener, lacks_resources, peer_has_left},
     resolve::name_of,
-    security::{ClientSecurity, ServerSecurity, TlsFailure, TlsProtocol},
+    security::{ClientSecurity, ServerSecurity, TlsFailure},
     terminate_key::{Challenge, KeyFile, read_key},
     uid::own_uid,
     unix_servers::{UnixServers, WrongUnixServer},

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     Code, Error, Limits,
-    net::{Address, ClientSecurity, Connector, TlsProtocol, Transport},
+    api::tls_protocol::TlsProtocol,
+    net::{Address, ClientSecurity, Connector, Transport},
 };
 
 /// What the builder says of the client that is made.

@@ -1,15 +1,15 @@
 //! Security: how TLS is put around a TCP stream, where the address begins with `tls://`.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use tokio::net::TcpStream;
 
 #[cfg(feature = "_tls")]
 use super::StreamKind;
 use super::{Peer, Stream, uid::own_uid, unix_servers::UnixServers};
-use crate::Code;
 #[cfg(feature = "_tls")]
 use crate::tls::{self, ClientTls, OfferedTls, ServerTls, TlsError, TlsFault};
+use crate::{Code, api::tls_protocol::TlsProtocol};
 
 /// How a client makes sure that its server is the right one: at `tls://` addresses by its certificate, at `unix:` addresses by its user.
 #[derive(Clone, Debug, Default)]
@@ -22,16 +22,6 @@ pub(crate) struct ClientSecurity {
     /// `None` for our own protocol.
     #[cfg(feature = "_tls")]
     protocol: Option<TlsProtocol>,
-}
-
-/// Another protocol that a client speaks over TLS.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS reads it"))]
-pub(crate) struct TlsProtocol {
-    /// The id of the protocol in ALPN.
-    pub(crate) alpn: &'static [u8],
-    /// The scheme of its addresses without TLS, if there is one: what to write if a server does not speak TLS.
-    pub(crate) without_tls: Option<Arc<str>>,
 }
 
 /// How a server secures the connections of its `tls://` listeners.

@@ -11,7 +11,7 @@ use super::{
     first_bytes::FirstBytes,
 };
 use crate::{
-    net::TlsProtocol,
+    api::tls_protocol::TlsProtocol,
     wire::codec::{GRPC_SERVER, Greeting, HTTP2},
 };
 

@@ -23,7 +23,7 @@ use super::{
     explain::{self, PeerRole},
     first_bytes::Kept,
 };
-use crate::net::TlsProtocol;
+use crate::api::tls_protocol::TlsProtocol;
 
 /// A byte stream over TLS.
 ///
