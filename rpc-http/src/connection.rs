@@ -240,7 +240,7 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
             while is_ending && idle.as_mut().poll(cx).is_ready() {
                 let is_quiet = answers.is_empty() && Arc::strong_count(&shared.unwritten) == 1;
                 quiet = if is_quiet { quiet + 1 } else { 0 };
-                // What has ended since the look before may have trailers to write.
+                // A request that ended after the last look may still have trailers to write, so one look is not enough.
                 if quiet == 2 {
                     return Poll::Ready(Ok(Next::Quiet));
                 }
@@ -373,7 +373,7 @@ async fn refuse(
     }
 }
 
-/// What a caller reads whose content type is not that of gRPC, such as curl.
+/// The text for a caller that does not speak gRPC, such as curl.
 const WHAT_IS_SPOKEN: &str =
     "this port speaks gRPC: the content-type of a request is application/grpc or application/grpc+proto\n";
 

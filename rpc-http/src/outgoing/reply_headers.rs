@@ -86,9 +86,11 @@ impl HeadersSink {
 
     /// Gives the headers to the caller. Returns them if it has not asked for them.
     pub(super) fn put(self, headers: Metadata) -> Option<Metadata> {
-        let mut calls = calls();
+        let Some(number) = self.0 else {
+            return Some(headers);
+        };
         // A handler may forward all that its own caller sent, so the number may be that of no call.
-        match self.0.and_then(|number| calls.get_mut(&number)) {
+        match calls().get_mut(&number) {
             Some(place) => {
                 *place = Some(headers);
                 None
