@@ -108,7 +108,7 @@ impl Program {
             .lines()
             .find(|line| line.starts_with("error"))
             .unwrap_or("cargo failed");
-        // What follows an opening backtick may be a path of this machine.
+        // Cargo puts paths of this machine in parentheses, and the report must not have them.
         Err(format!(
             "it does not build: {}",
             line.split(" (").next().unwrap_or(line)

@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p examples --bin etcd -- grpc://127.0.0.1:2379`
 //!
-//! The stubs come from proto/etcd.proto, a part of etcd's own API. Who leads holds a key, which goes with its lease.
+//! The stubs come from proto/etcd.proto, a part of etcd's own API. The leader holds a key. etcd deletes the key when the leader's lease ends.
 
 use std::{error::Error, process::ExitCode};
 
