@@ -73,6 +73,8 @@ mod documents {
     mod limits {}
     #[doc = include_str!("../docs/reference/metadata.md")]
     mod metadata {}
+    #[doc = include_str!("../docs/reference/metrics.md")]
+    mod metrics {}
     #[doc = include_str!("../docs/reference/wire.md")]
     mod wire {}
 }

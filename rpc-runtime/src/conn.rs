@@ -64,9 +64,12 @@ use self::{
     types::{Reach, earlier, earliest},
     wakers::{WaitingFor, WakeList},
 };
-use crate::wire::{
-    codec::{CodecError, Fragment, Rest},
-    frame::{Flags, Frame, Kind, Output},
+use crate::{
+    metrics::{ConnectionMeters, EndLabel, Traffic},
+    wire::{
+        codec::{CodecError, Fragment, Rest},
+        frame::{Flags, Frame, Kind, Output, control::Reason},
+    },
 };
 
 /// One side of the protocol, without sockets, clocks or tasks.
@@ -92,6 +95,8 @@ pub(crate) struct Connection {
     health: Health,
     holdings: Holdings,
     wakes: WakeList,
+    /// Where the bytes are counted; none if they are not.
+    traffic: Option<&'static Traffic>,
 }
 
 impl Connection {
@@ -116,8 +121,17 @@ impl Connection {
             health: Health::default(),
             holdings: Holdings::new(&settings),
             wakes: WakeList::default(),
+            traffic: None,
             settings,
         }
+    }
+
+    /// Counts by `meters` from now on. It is called before anything happens on the connection.
+    pub(crate) fn measure(&mut self, meters: ConnectionMeters) {
+        let ConnectionMeters { served, sends, traffic } = meters;
+        self.theirs.measure(served);
+        self.ours.measure(sends);
+        self.traffic = traffic;
     }
 }
 
@@ -180,6 +194,7 @@ impl Connection {
         let had = self.outbox.rooms();
         self.outbox.take(n, now);
         self.ours.taken(self.outbox.taken());
+        self.ours.count_sent();
         self.wakes.wake(WaitingFor::Flush);
         self.outbox.note_rooms(had);
         self.let_in_if_room();
@@ -399,6 +414,36 @@ impl Connection {
     /// Notes that this side ends the connection because of what the peer did or did not do. The first reason counts.
     pub(crate) fn note_cut(&mut self, cut: Cut) {
         self.end.note_cut(cut, &self.settings);
+    }
+
+    /// Where the driver counts the bytes; none if it does not.
+    pub(crate) fn traffic(&self) -> Option<&'static Traffic> {
+        self.traffic
+    }
+
+    /// Why the connection has ended, for metrics.
+    pub(crate) fn end_label(&self) -> EndLabel {
+        if let Some(cut) = self.end.cut() {
+            return cut.end_label();
+        }
+        let goaway = self.peer.goaway();
+        let is_agreed = match self.end.cause() {
+            Some(Cause::HelloRejected { .. }) => return EndLabel::HandshakeRejected,
+            Some(Cause::Protocol { .. }) => return EndLabel::Protocol,
+            Some(Cause::Closed) => true,
+            // The peer had said that it goes.
+            Some(Cause::Lost { source: None, .. }) => {
+                goaway.is_some_and(|goaway| matches!(goaway.reason, Reason::Drain | Reason::MaxAge))
+            }
+            _ => false,
+        };
+        let is_drained = self.end.drain().is_some_and(|drain| drain.announced.is_some())
+            || goaway.is_some_and(|goaway| goaway.drain > Time::ZERO);
+        match (is_agreed, is_drained) {
+            (true, true) => EndLabel::Drained,
+            (true, false) => EndLabel::Closed,
+            (false, _) => EndLabel::Lost,
+        }
     }
 
     /// True if the driver is to drop the transport now.

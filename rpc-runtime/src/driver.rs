@@ -27,6 +27,7 @@ pub(crate) use self::{
 };
 use crate::{
     conn::{Connection, Time},
+    metrics::Traffic,
     wire::{
         codec::FrameCodec,
         frame::{Frame, Output},
@@ -84,6 +85,8 @@ struct Driver<S> {
     /// may hold replies, or the reason.
     failed: Option<FailedWrite>,
     wakers: Vec<Waker>,
+    /// Where bytes are counted; none if they are not.
+    traffic: Option<&'static Traffic>,
     /// The reason that the connection ends with if the driver is dropped.
     why: &'static str,
     /// The number of tasks woken since the last question.
@@ -141,7 +144,9 @@ struct Turn {
 
 impl<S: ByteStream> Driver<S> {
     fn new(stream: S, shared: Arc<SharedConnection>, max_frame: u32, write_len: usize) -> Self {
+        let traffic = shared.lock_state().conn.traffic();
         Self {
+            traffic,
             is_buffering: stream.is_buffering(),
             stream,
             timer: Box::pin(sleep_until(shared.instant(Time::ZERO))),
@@ -235,7 +240,12 @@ impl<S: ByteStream> Driver<S> {
                 self.reading = Reading::Ended;
                 Input::End
             }
-            Poll::Ready(Ok(_)) => Input::Bytes,
+            Poll::Ready(Ok(n)) => {
+                if let Some(traffic) = self.traffic {
+                    traffic.received(n);
+                }
+                Input::Bytes
+            }
             Poll::Ready(Err(error)) => {
                 self.reading = Reading::Ended;
                 self.writing = Writing::Ended;
@@ -396,6 +406,9 @@ impl<S: ByteStream> Driver<S> {
             wrote = true;
             match result {
                 Ok(n) => {
+                    if let Some(traffic) = self.traffic {
+                        traffic.sent(n);
+                    }
                     self.output.advance(n);
                     self.written += n;
                     left -= n;

@@ -132,6 +132,7 @@
 //! | wrap calls: log, refuse, time, retry | [`middleware`] |
 //! | know who calls, and decide who may | [`auth`] |
 //! | limit what a caller may ask, and refuse calls under overload | [`limit`] |
+//! | read what was counted: calls, latencies, connections | [`metrics`] |
 //! | send data beside a message | [`Metadata`] |
 //! | encrypt, and know who calls | the module `tls`, with the feature of that name |
 //! | test a service under faults | the module `sim`, with the feature of that name |
@@ -163,6 +164,7 @@ pub mod json;
 mod layer;
 pub mod limit;
 mod message;
+pub mod metrics;
 mod net;
 pub mod server;
 mod session;

@@ -61,7 +61,7 @@ pub(crate) use self::{
     panicked::WORKER,
     row_turns::{LastOutcome, RowPoll, RowTurns},
     server_view::ServerView,
-    service::priorities,
+    service::{priorities, served},
     stall_record::{StallRecord, StallSnapshot},
     threads::Threads,
 };
@@ -159,6 +159,11 @@ impl<D: ?Sized> Session<D> {
     #[inline]
     fn call_values(&self) -> Option<&CallValues> {
         self.call_values.get().map(|values| &**values)
+    }
+
+    /// True if it is the connection of a guest's client.
+    pub(crate) fn is_of_guest(&self) -> bool {
+        self.call_values.get().is_some()
     }
 
     /// What the stall monitor looks at.

@@ -44,6 +44,7 @@ mod certificate;
 mod client;
 #[cfg(feature = "tls-dev")]
 mod dev;
+mod expiry;
 mod explain;
 mod fault;
 mod first_bytes;

@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod memory;
+mod metrics;
 mod outgoing;
 mod refusals;
 mod tls;

@@ -16,7 +16,7 @@ use rpc_http::Grpc;
 use rpc_runtime::client::ClientBuilder;
 
 /// The address at which gRPC is spoken to a listener of this library.
-fn grpc(address: &str) -> String {
+pub(crate) fn grpc(address: &str) -> String {
     match address.split_once(':') {
         Some(("tcp", rest)) => format!("grpc:{rest}"),
         Some(("unix", rest)) => format!("grpc+unix:{rest}"),

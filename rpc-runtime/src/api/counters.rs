@@ -63,6 +63,11 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// The sum of both.
+            pub(crate) fn and(self, other: Self) -> Self {
+                Self { $($name: self.$name.saturating_add(other.$name),)* }
+            }
+
             $(
                 $(#[$doc])*
                 pub fn $name(&self) -> u64 {

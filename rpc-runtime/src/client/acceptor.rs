@@ -8,6 +8,7 @@ use crate::{
     Compression, Error, Limits, Peer, Status, Transport,
     api::priority::Priorities,
     driver::{Baton, SharedConnection},
+    metrics::ServedProcedures,
     net::Stream,
 };
 
@@ -25,6 +26,9 @@ pub(crate) trait StreamAcceptor: fmt::Debug + Send + Sync {
 pub(crate) trait CallbackServices: fmt::Debug + Send + Sync {
     /// The priorities of their procedures.
     fn priorities(&self) -> Priorities;
+
+    /// The counters of their procedures.
+    fn served(&self) -> ServedProcedures;
 
     /// Makes the server of a client with these services.
     ///

@@ -62,6 +62,7 @@ pub struct ClientBuilder<C = Client> {
     credentials: Credentials,
     security: ClientSecurity,
     memory: Arc<Memory>,
+    is_metered: bool,
     client: PhantomData<fn() -> C>,
 }
 
@@ -95,6 +96,7 @@ impl<C> ClientBuilder<C> {
             credentials: Credentials::default(),
             security: ClientSecurity::default(),
             memory: Arc::default(),
+            is_metered: true,
             client: PhantomData,
         }
     }
@@ -398,6 +400,12 @@ impl<C> ClientBuilder<C> {
         self
     }
 
+    /// Leaves its calls out of the metrics: they carry the calls of others, which are counted.
+    pub(crate) fn unmetered(mut self) -> Self {
+        self.is_metered = false;
+        self
+    }
+
     fn client(mut self) -> Client {
         if let Some(connector) = &self.connector {
             for place in &mut self.places {
@@ -442,9 +450,12 @@ impl<C> ClientBuilder<C> {
             .as_ref()
             .map(|services| services.priorities())
             .unwrap_or_default();
+        let served = self.callbacks.as_ref().map(|services| services.served());
         let settings = Arc::new(Settings {
             serves: self.callbacks.is_some(),
             priorities,
+            served: served.unwrap_or_default(),
+            is_metered: self.is_metered,
             encodings: Compression::announced(self.compression),
             metadata: credentials.metadata,
             memory: Arc::clone(&self.memory),

@@ -13,6 +13,7 @@ mod retry;
 mod send_token;
 mod sender;
 mod stream_call;
+mod stream_meter;
 mod stream_slot;
 mod streaming;
 mod terminate;
@@ -32,6 +33,7 @@ use self::{
     options::{CallOptions, ExtraOptions, earlier, refusal},
     reopen::again,
     stream_call::{CallInfo, StreamCall},
+    stream_meter::StreamMeter,
     stream_slot::{Opened, StreamSlot},
 };
 pub use self::{
@@ -442,6 +444,22 @@ impl Call<'_> {
         Rep: Message + Default,
     {
         let about = self.about(procedure);
+        let meter = StreamMeter::begin(&about);
+        let opened = self.open_reply_stream(about, request).await;
+        let (streaming, meter) = meter.opened(opened)?;
+        Ok(streaming.metered(meter))
+    }
+
+    async fn open_reply_stream<Req, Rep>(
+        self,
+        about: CallInfo,
+        request: Req,
+    ) -> Result<Streaming<Rep>, Error>
+    where
+        Req: Message + 'static,
+        Rep: Message + Default,
+    {
+        let procedure = about.procedure;
         self.check(procedure, &about.deadline)?;
         if let Some(chain) = self.client.chain() {
             let request = self.raw(procedure, &request)?;
@@ -480,7 +498,10 @@ impl Call<'_> {
         Rep: Message + Default + 'static,
         T: 'static,
     {
-        let (call, layered) = self.open(procedure).await?;
+        let about = self.about(procedure);
+        let meter = StreamMeter::begin(&about);
+        let opened = self.open(about).await;
+        let ((call, layered), meter) = meter.opened(opened)?;
         let budget = call.about.budget();
         let reply = Reply::new(
             Arc::clone(&call),
@@ -490,6 +511,7 @@ impl Call<'_> {
                     .and_then(map)
             }),
             layered,
+            meter,
         );
         Ok((Sender::new(call), reply))
     }
@@ -511,19 +533,22 @@ impl Call<'_> {
         Req: Message,
         Rep: Message + Default,
     {
-        let (call, layered) = self.open(procedure).await?;
+        let about = self.about(procedure);
+        let meter = StreamMeter::begin(&about);
+        let opened = self.open(about).await;
+        let ((call, layered), meter) = meter.opened(opened)?;
         Ok((
             Sender::new(Arc::clone(&call)),
-            Streaming::new(call, None, layered),
+            Streaming::new(call, None, layered).metered(meter),
         ))
     }
 
     /// Opens a call with a stream of requests, and returns its middleware if it has any.
     async fn open(
         self,
-        procedure: &'static Procedure,
+        about: CallInfo,
     ) -> Result<(Arc<StreamCall>, Option<Box<LayeredStreams>>), Error> {
-        let about = self.about(procedure);
+        let procedure = about.procedure;
         self.check(procedure, &about.deadline)?;
         if let Some(chain) = self.client.chain() {
             let request = RawMessage::default();

@@ -17,7 +17,7 @@ mod state;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -42,10 +42,11 @@ use super::{
     known_procedures::KnownProcedures, timer,
 };
 use crate::{
-    Code, Compression, Error, Phase,
+    Code, Compression, Error, Phase, Procedure,
     base::ordered_wakes::Changes,
     conn::{Settings, Uncovered},
     message::growth::{Budget, Grows},
+    metrics::{self, CallCounts, CalledMeter, ClientTotals, LiveClient, Protocol},
     wire::frame::control::Progress,
 };
 
@@ -83,6 +84,8 @@ pub(crate) struct Channel {
     compression: Option<Compression>,
     connect_timeout: Duration,
     retry_budget: RetryBudget,
+    /// Finds where its calls are counted; none if they are not.
+    meter: Option<CalledMeter>,
     state: Mutex<ChannelState>,
     /// Notified when the stage changes; waiters then look at the state.
     changed: Arc<Changes>,
@@ -214,7 +217,12 @@ impl Channel {
             Ok(callbacks) => (callbacks, None),
             Err(error) => (None, Some(error)),
         };
-        Arc::new(Self {
+        let protocol = match &procedures {
+            Some(_) => Protocol::Grpc,
+            None => Protocol::Native,
+        };
+        let meter = settings.is_metered.then(|| CalledMeter::new(protocol));
+        let channel = Arc::new(Self {
             address: addresses.name(),
             addresses: addresses.len(),
             bad: addresses.bad().cloned().or(wrong),
@@ -225,11 +233,39 @@ impl Channel {
             compression,
             connect_timeout,
             retry_budget: RetryBudget::new(),
+            meter,
             state: Mutex::new(ChannelState::new(addresses, Backoff::new(random))),
             changed: Arc::default(),
             published: watch::Sender::new(PublishedState::NEW),
             settling: tokio::sync::Mutex::new(()),
-        })
+        });
+        if channel.meter.is_some() {
+            let client: Weak<Self> = Arc::downgrade(&channel);
+            metrics::add_client(client);
+        }
+        channel
+    }
+}
+
+/// What is counted.
+impl Channel {
+    /// Where calls of a procedure are counted; none if they are not.
+    #[inline]
+    pub(super) fn counts(&self, procedure: &'static Procedure) -> Option<&'static CallCounts> {
+        let meter = self.meter.as_ref()?;
+        Some(meter.find(procedure.id(), procedure.path()))
+    }
+
+    /// The counters of clients that speak its protocol; none if it does not count.
+    pub(super) fn totals(&self) -> Option<&'static ClientTotals> {
+        let meter = self.meter.as_ref()?;
+        Some(ClientTotals::of(meter.protocol()))
+    }
+}
+
+impl LiveClient for Channel {
+    fn budget_left(&self) -> f64 {
+        self.retry_budget.left()
     }
 }
 

@@ -280,7 +280,7 @@ impl Connection {
             return;
         };
         debug_assert!(ended.one_way, "a call ends with a reply");
-        self.theirs.handled();
+        self.theirs.handled(&ended);
         self.request_ended(now);
     }
 
@@ -303,6 +303,7 @@ impl Connection {
             metadata = Some(std::mem::take(&mut flow.metadata)).filter(|metadata| !metadata.is_empty());
         }
         let (priority, receipt) = (request.priority, receipt(request, now));
+        let (counts, mut code) = (request.counts, Code::Ok);
         let late = request.on_its_way(self.settings.longest_item());
         debug_assert!(
             !self.outbox.remainders().has(number),
@@ -313,16 +314,18 @@ impl Connection {
             (header.queue_us, header.run_us) = receipt;
             header.metadata = metadata.as_ref();
             // If the message panics, the request is still there, and its handler's end is told.
-            self.put_reply(header, priority, message);
+            code = self.put_reply(header, priority, message);
             self.peer.faults.expect_late(late);
         }
+        self.theirs.count_ran(counts, code, receipt);
         if self.theirs.finish(number, self.wakes.woken()).is_some() {
             self.request_ended(now);
         }
     }
 
+    /// Encodes a reply; returns the code that the caller gets.
     #[inline]
-    fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {
+    fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) -> Code {
         let size = message.size();
         let len = size.len;
         let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
@@ -332,9 +335,10 @@ impl Connection {
             let receipt = (header.queue_us, header.run_us);
             self.outbox
                 .put_refusal(header.id, &status, &Metadata::new(), Flags::NONE, receipt);
-            return;
+            return Code::ResourceExhausted;
         }
         self.put_message(header, message, size, MessageKind::Reply, priority);
+        Code::Ok
     }
 
     /// Ends a request whose handler is gone without a reply message.

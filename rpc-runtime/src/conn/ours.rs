@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     Executed,
+    metrics::SendCounts,
     wire::frame::control::{Hello, Progress},
 };
 
@@ -149,6 +150,17 @@ impl Ours {
         cx: &Context<'_>,
     ) {
         self.calls.open(id, end, deadline, claim, flow, cx);
+    }
+
+    /// Counts one-way requests in `counts` from now on.
+    pub(super) fn measure(&mut self, counts: Option<&'static SendCounts>) {
+        self.sends.measure(counts);
+    }
+
+    /// Counts the one-way requests that were sent since the last call.
+    #[inline]
+    pub(super) fn count_sent(&mut self) {
+        self.sends.count_sent();
     }
 
     /// Adds a one-way request that is in the output up to `end`.

@@ -9,6 +9,7 @@ use crate::{
     Limits, Metadata,
     api::{counters::Counts, priority::Priorities},
     message::control::CONTROL_IDS,
+    metrics::ServedProcedures,
     wire::frame::row::MAX_ROW,
 };
 
@@ -73,6 +74,10 @@ pub(crate) struct Settings {
     pub(crate) serves: bool,
     /// The priorities of their replies.
     pub(crate) priorities: Priorities,
+    /// The counters of the procedures that this side serves.
+    pub(crate) served: ServedProcedures,
+    /// False for connections within this process that carry the calls of other connections: those are counted.
+    pub(crate) is_metered: bool,
     /// How much memory the metadata of the peer's open requests may take.
     pub(crate) metadata_bytes: u64,
     /// How many faults the peer may make that end no connection by themselves.
@@ -120,6 +125,8 @@ impl Settings {
             max_stream_window: limits.max_stream_window,
             serves: true,
             priorities: Priorities::default(),
+            served: ServedProcedures::default(),
+            is_metered: true,
             metadata_bytes: limits.metadata_bytes,
             max_faults: limits.max_faults,
             max_denials: limits.max_denials,

@@ -52,6 +52,7 @@ use super::{
 use crate::{
     Code, Executed, Metadata, Priority, Status,
     api::priority::Priorities,
+    metrics::ServedProcedures,
     wire::{
         codec::FrameCodec,
         frame::{Flags, Frame, Header, Kind, Output, control::DropReason},
@@ -101,6 +102,8 @@ pub(super) fn settings() -> Settings {
         max_stream_window: 8 << 20,
         serves: true,
         priorities: Priorities::default(),
+        served: ServedProcedures::default(),
+        is_metered: true,
         metadata_bytes: 4 << 20,
         decode_bytes: 32 << 20,
         max_faults: 1024,

@@ -34,13 +34,18 @@ use super::{
     tuning::LONG_REPLIES,
     wakers::{WaitingFor, WakeList, Woken},
 };
-use crate::{Priority, wire::frame::control::Progress};
+use crate::{
+    Code, Priority,
+    metrics::{CallCounts, ServedMeter},
+    wire::frame::control::Progress,
+};
 
 /// The calls and one-way requests of the peer.
 #[derive(Debug)]
 pub(super) struct Theirs {
     requests: RequestTable,
     account: OneWayAccount,
+    meter: ServedMeter,
     /// What became of requests since a drain began whose report counts them.
     tally: Tally,
     is_counting: bool,
@@ -52,9 +57,21 @@ impl Theirs {
         Self {
             requests: RequestTable::new(settings),
             account: OneWayAccount::default(),
+            meter: ServedMeter::default(),
             tally: Tally::default(),
             is_counting: false,
         }
+    }
+
+    /// Counts calls by `meter` from now on.
+    pub(super) fn measure(&mut self, meter: ServedMeter) {
+        self.meter = meter;
+    }
+
+    /// Counts the end of a call whose handler was polled. It waited and ran for so many microseconds.
+    #[inline]
+    pub(super) fn count_ran(&self, counts: Option<&'static CallCounts>, code: Code, receipt: (u64, u64)) {
+        self.meter.ran(counts, code, receipt);
     }
 
     /// Returns for which priorities a reply has room in the output of a live connection.
@@ -364,6 +381,13 @@ impl Theirs {
     #[cfg(test)]
     pub(super) fn account(&self) -> &OneWayAccount {
         &self.account
+    }
+}
+
+/// Calls that nobody has ended count as ended all the same: a runtime that shuts down drops them.
+impl Drop for Theirs {
+    fn drop(&mut self) {
+        self.requests.count_forgotten();
     }
 }
 

@@ -8,6 +8,7 @@ use super::tuning::OVERHEAD;
 use crate::{
     Executed, Metadata, Phase, Priority, Status,
     api::counters::{Count, Counts},
+    metrics::EndLabel,
     wire::frame::{
         Encoded,
         control::{DropReason, Hello, Reason},
@@ -482,6 +483,20 @@ impl Cut {
             Self::HandshakeRejected => &counts.handshakes_rejected,
             Self::HandshakeTimeout => &counts.handshakes_timed_out,
             Self::HandshakeEvicted => &counts.handshakes_evicted,
+        }
+    }
+
+    /// What metrics call it.
+    pub(crate) fn end_label(self) -> EndLabel {
+        match self {
+            Self::Protocol => EndLabel::Protocol,
+            Self::Excess => EndLabel::Excess,
+            Self::SlowFrame => EndLabel::SlowFrame,
+            Self::WriteStall => EndLabel::WriteStall,
+            Self::Silence => EndLabel::Silence,
+            Self::HandshakeRejected => EndLabel::HandshakeRejected,
+            Self::HandshakeTimeout => EndLabel::HandshakeTimeout,
+            Self::HandshakeEvicted => EndLabel::HandshakeEvicted,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         Ticket, Time, Unsent, memory::Memory,
     },
     message::{decode::DecodeFailure, growth::Budget, unread_rows::Unread},
+    metrics::ServedProcedures,
     wire::{
         codec::FrameCodec,
         frame::{
@@ -142,6 +143,8 @@ impl Harness {
             max_stream_window: 64 << 10,
             serves: true,
             priorities: Priorities::default(),
+            served: ServedProcedures::default(),
+            is_metered: true,
             metadata_bytes: 4 << 10,
             decode_bytes: 32 << 20,
             max_faults: 1024,

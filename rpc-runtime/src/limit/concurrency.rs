@@ -11,6 +11,7 @@ use std::{
 use super::key_of::{Key, KeyOf};
 use crate::{
     Result, Status,
+    metrics::LIMITS,
     middleware::{Answer, Middleware, Next, ServerCall},
 };
 
@@ -66,6 +67,7 @@ impl ConcurrencyLimit {
 
     #[cold]
     fn refusal(&self, call: &ServerCall) -> Status {
+        LIMITS.concurrency.add();
         tracing::debug!(
             peer = call.peer().address(),
             procedure = call.procedure(),

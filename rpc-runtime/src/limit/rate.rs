@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Result, Status,
+    metrics::LIMITS,
     middleware::{Answer, Middleware, Next, ServerCall},
 };
 
@@ -120,6 +121,7 @@ impl RateLimit {
     fn refusal(&self, call: &ServerCall, wait: Duration) -> Status {
         let Self { calls, per, .. } = self;
         let calls = (*calls).max(1);
+        LIMITS.rate.add();
         tracing::debug!(
             peer = call.peer().address(),
             procedure = call.procedure(),

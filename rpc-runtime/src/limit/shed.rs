@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{run_delay::RunDelay, standing_queue::StandingQueue};
 use crate::{
     Priority, Result, Status,
+    metrics::LIMITS,
     middleware::{Answer, Middleware, Next, ServerCall},
 };
 
@@ -78,6 +79,7 @@ impl Shed {
     #[cold]
     fn refusal(&self, call: &ServerCall) -> Status {
         let Self { target, interval, .. } = self;
+        LIMITS.shed.add();
         tracing::debug!(
             peer = call.peer().address(),
             procedure = call.procedure(),

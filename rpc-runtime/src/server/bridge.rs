@@ -23,6 +23,7 @@ use crate::{
     ClientBuilder, Error, Incoming, Peer, Procedure, Result, Service, Status, Transport,
     client::acceptor::{self, BridgeSettings, BridgeWay, JoinFailure, Joining},
     driver::runtime::unless_panics,
+    metrics::{self, Shard, Side, Traffic},
     net::{self, Stream, TlsFailure},
     session::{Handler, ProtocolConnection, Threads},
 };
@@ -62,6 +63,8 @@ pub struct ProtocolStream {
     max_message: u64,
     /// How TLS failed under the protocol, which knows only that it cannot read.
     tls_failure: Arc<OnceLock<io::Error>>,
+    /// Counts its bytes.
+    traffic: &'static Traffic,
 }
 
 impl ProtocolStream {
@@ -81,13 +84,25 @@ impl ProtocolStream {
     }
 }
 
+impl ProtocolStream {
+    /// Counts what was written.
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.traffic.sent(bytes);
+        }
+        written
+    }
+}
+
 impl AsyncRead for ProtocolStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let had = buf.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        self.traffic.received(buf.filled().len() - had);
         if let Some(failure) = read.as_ref().err().and_then(TlsFailure::copy) {
             // The first one counts.
             let _ = self.tls_failure.set(failure);
@@ -98,7 +113,8 @@ impl AsyncRead for ProtocolStream {
 
 impl AsyncWrite for ProtocolStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.count(written)
     }
 
     fn poll_write_vectored(
@@ -106,7 +122,8 @@ impl AsyncWrite for ProtocolStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -157,6 +174,7 @@ impl acceptor::Bridge for Bridge {
                 address,
                 max_message: settings.limits.max_message,
                 tls_failure: Arc::clone(&tls_failure),
+                traffic: Traffic::of(Side::Client, metrics::Protocol::Grpc, Shard::next()),
             };
             let connection = unless_panics(async { protocol.connect(stream).await }).await;
             let connection =

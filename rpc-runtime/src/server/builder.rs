@@ -408,6 +408,7 @@ impl ServerBuilder {
         };
         let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
         let server = ServerState::new(runtime, router, options, bound, threads);
+        server.show_in_metrics();
         if server.policy().needs_key() && listeners.iter().any(|(_, listener)| listener.is_loopback()) {
             server.key().write(server.view().instance());
         }

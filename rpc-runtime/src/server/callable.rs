@@ -15,8 +15,9 @@ use crate::{
     api::priority::Priorities,
     client::acceptor::{AfterConnection, CallbackServer, CallbackServices},
     driver::{Baton, SharedConnection},
+    metrics::ServedProcedures,
     net::Stream,
-    session::{Threads, priorities},
+    session::{Threads, priorities, served},
 };
 
 /// Callbacks.
@@ -51,6 +52,10 @@ struct Services(Vec<Arc<dyn Service>>);
 impl CallbackServices for Services {
     fn priorities(&self) -> Priorities {
         priorities(&self.0)
+    }
+
+    fn served(&self) -> ServedProcedures {
+        served(&self.0)
     }
 
     fn server(

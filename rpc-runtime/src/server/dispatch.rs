@@ -24,8 +24,9 @@ use self::{
 };
 use super::state::ServerState;
 use crate::{
-    Peer,
+    Peer, Procedure,
     driver::{Baton, SharedConnection},
+    metrics::{ProcedureCounts, Protocol, Shard, Side},
     net::Stream,
     session::{Session, StallRecord, Threads},
 };
@@ -124,7 +125,11 @@ impl Monitored for Dispatched {
     }
 
     fn take_over(self: Arc<Self>, turn: u64, route: usize) {
-        self.state().router().route(route).note_slow();
+        let late = self.state().router().route(route);
+        late.note_slow();
+        if !late.is_control() {
+            self.count_blocked(late.procedure());
+        }
         let runtime = self.runtime().clone();
         let baton = self.baton().cloned();
         runtime.spawn(Dispatcher::new(self, baton, turn));
@@ -142,6 +147,20 @@ impl Monitored for Dispatched {
         };
         self.runtime().spawn(async move { drop(answer) });
         self.shared().wake_driver();
+    }
+}
+
+impl Dispatched {
+    /// Counts a handler that blocks its thread.
+    fn count_blocked(&self, procedure: &'static Procedure) {
+        let protocol = match self.is_of_guest() {
+            true => Protocol::Grpc,
+            false => Protocol::Native,
+        };
+        if self.server().settings().is_metered {
+            let counts = ProcedureCounts::of(procedure.id(), procedure.path());
+            counts.counts(Side::Server, protocol, Shard::default()).blocks();
+        }
     }
 }
 

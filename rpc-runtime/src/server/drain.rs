@@ -21,6 +21,7 @@ use crate::{
     DrainReport,
     conn::DRAINING,
     driver::SharedConnection,
+    metrics::DRAINS,
     session::{Session, lifecycle::DrainPhase},
     wire::frame::control::Reason,
 };
@@ -44,6 +45,7 @@ fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind) {
     };
     server.audit(asker, kind, decision);
     if is_first {
+        DRAINS.begun.add();
         // Whoever asks need not be in a runtime, and a service may spawn.
         let inside = server.runtime().enter();
         let before = Before::begin(server.router().services());
@@ -147,6 +149,11 @@ struct CloseOnDrop {
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.server.key().remove();
+        DRAINS.completed.add_many(self.report.completed());
+        DRAINS.aborted.add_many(self.report.aborted());
+        DRAINS.one_ways_dropped.add_many(self.report.one_way_dropped());
+        DRAINS.stuck.add_many(self.report.stuck());
+        DRAINS.starved.add_many(self.report.starved());
         self.server
             .lifecycle()
             .set_phase(DrainPhase::Closed(self.report.clone()));

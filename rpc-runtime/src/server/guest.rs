@@ -10,7 +10,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -35,6 +35,7 @@ use crate::{
     client::acceptor::StreamAcceptor,
     conn::{Cut, Settings},
     driver::SharedConnection,
+    metrics::{ProcedureCounts, Protocol, Shard, Side, Traffic},
     net::Stream,
     session::{CallValue, CallValues, lifecycle::Lifecycle},
 };
@@ -99,7 +100,11 @@ pub struct GuestHandshake {
 
 /// The byte stream of a guest's connection.
 #[derive(Debug)]
-pub struct GuestStream(Stream);
+pub struct GuestStream {
+    stream: Stream,
+    /// Counts its bytes.
+    traffic: &'static Traffic,
+}
 
 impl AsyncRead for GuestStream {
     fn poll_read(
@@ -107,13 +112,17 @@ impl AsyncRead for GuestStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let had = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.traffic.received(buf.filled().len() - had);
+        read
     }
 }
 
 impl AsyncWrite for GuestStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.count(written)
     }
 
     fn poll_write_vectored(
@@ -121,19 +130,30 @@ impl AsyncWrite for GuestStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl GuestStream {
+    /// Counts what was written.
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.traffic.sent(bytes);
+        }
+        written
     }
 }
 
@@ -146,6 +166,8 @@ pub struct GuestServer {
     faults: Arc<PeerFaults>,
     ending: Arc<Ending>,
     values: Arc<CallValues>,
+    /// Why the server or the guest has cut the peer off, if so.
+    cut: Arc<OnceLock<Cut>>,
 }
 
 /// The server of a guest.
@@ -209,6 +231,8 @@ impl GuestServer {
         builder
             .limits(limits.max_message(u32::MAX.into()))
             .memory(Arc::clone(&self.host.settings().memory))
+            // Its calls are those of the peer, and the server counts them.
+            .unmetered()
             .timeout(None)
             .fail_fast(true)
             .connect()
@@ -261,11 +285,16 @@ impl GuestServer {
     pub fn note_fault(&self, fault: PeerFault) {
         let settings = self.host.settings();
         fault.count(&settings.counts).add();
+        if fault == PeerFault::UnknownProcedure {
+            let counts = ProcedureCounts::other().counts(Side::Server, Protocol::Grpc, Shard::default());
+            counts.begin();
+            counts.end(Code::Unimplemented, 0);
+        }
         if self.faults.count() || !self.ending.begin() {
             return;
         }
         let text = format!("{} faults, the last one: {fault}", settings.max_faults);
-        self.host.cut_off(Cut::Excess, self.peer.address(), &text);
+        self.cut_off(Cut::Excess, &text);
     }
 
     /// Notes that a request of the peer was in order.
@@ -275,7 +304,13 @@ impl GuestServer {
 
     /// Counts and logs that the guest ends the connection because of its peer; `text` says what was wrong.
     pub fn note_cut(&self, cut: PeerCut, text: &str) {
-        self.host.cut_off(cut.cut(), self.peer.address(), text);
+        self.cut_off(cut.cut(), text);
+    }
+
+    fn cut_off(&self, cut: Cut, text: &str) {
+        // The first reason counts.
+        let _ = self.cut.set(cut);
+        self.host.cut_off(cut, self.peer.address(), text);
     }
 
     /// Returns how many bytes a message may have: [`Limits::max_message`](crate::Limits::max_message).
@@ -356,7 +391,7 @@ impl StreamAcceptor for ForPeer {
     }
 }
 
-/// Serves the connection of a guest until it ends or the server is closed.
+/// Serves the connection of a guest until it ends or the server is closed. Returns why the peer was cut off, if it was.
 ///
 /// # Errors
 ///
@@ -367,7 +402,7 @@ pub(super) async fn serve<E>(
     stream: Stream,
     peer: Peer,
     limit: impl Future<Output = E>,
-) -> Result<(), E> {
+) -> Result<Option<Cut>, E> {
     let _open = host.guests().enter();
     let (end, has_ended) = oneshot::channel();
     let server = GuestServer {
@@ -375,11 +410,16 @@ pub(super) async fn serve<E>(
         faults: Arc::new(PeerFaults::new(host.limits().max_faults)),
         ending: Arc::default(),
         values: Arc::default(),
+        cut: Arc::default(),
         host: Arc::clone(&host),
         peer,
     };
+    let cut = Arc::clone(&server.cut);
     let connection = GuestConnection {
-        stream: GuestStream(stream),
+        stream: GuestStream {
+            stream,
+            traffic: Traffic::of(Side::Server, Protocol::Grpc, Shard::next()),
+        },
         server: server.clone(),
         handshake: GuestHandshake { _end: end },
     };
@@ -392,7 +432,7 @@ pub(super) async fn serve<E>(
         }
         Err(Err(limit)) => return Err(limit),
     }
-    Ok(())
+    Ok(cut.get().copied())
 }
 
 /// How many tasks of one kind are open.

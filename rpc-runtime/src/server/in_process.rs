@@ -87,6 +87,7 @@ impl InProcess {
             Vec::new(),
             Threads::here(),
         );
+        server.show_in_metrics();
         *serving = Some(RunningServer {
             server: Arc::clone(&server),
             lives,

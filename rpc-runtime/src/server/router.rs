@@ -136,6 +136,11 @@ impl Router {
         }
     }
 
+    /// Returns whether it is the router of a bridge.
+    pub(crate) fn is_of_bridge(&self) -> bool {
+        self.later.is_some()
+    }
+
     /// The priorities of replies.
     pub(crate) fn priorities(&self) -> &Priorities {
         &self.priorities

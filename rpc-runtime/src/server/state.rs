@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -30,7 +30,8 @@ use crate::{
     driver::{Clock, Wakes},
     message::depth,
     net::TlsFailure,
-    session::{ServerView, ServiceLayer, Threads, lifecycle::Lifecycle},
+    metrics::{self, LiveServer, ServerGauges},
+    session::{self, ServerView, ServiceLayer, Threads, lifecycle::Lifecycle},
 };
 
 /// What a server's listeners, dispatchers and handles share.
@@ -100,6 +101,8 @@ impl ServerState {
         let settings = Settings {
             encodings: Compression::announced(options.compression),
             priorities: router.priorities().clone(),
+            served: session::served(router.services()),
+            is_metered: !router.is_of_bridge(),
             memory: Arc::new(Memory::new(options.max_buffered_bytes)),
             ..Settings::new(
                 limits,
@@ -125,6 +128,12 @@ impl ServerState {
             guests: Arc::default(),
             undecided: Arc::default(),
         })
+    }
+
+    /// Shows the state of the server in metrics, as long as it lives, and what it counts.
+    pub(crate) fn show_in_metrics(self: &Arc<Self>) {
+        let server: Weak<Self> = Arc::downgrade(self);
+        metrics::add_server(server, Arc::clone(&self.view.settings().counts));
     }
 
     /// The part that connections and handlers know.
@@ -313,6 +322,19 @@ impl ServerState {
 
     fn accepting(&self) -> MutexGuard<'_, Option<Vec<JoinHandle<()>>>> {
         self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveServer for ServerState {
+    fn gauges(&self) -> ServerGauges {
+        let memory = self.memory();
+        ServerGauges {
+            buffered: memory.held(),
+            buffered_limit: (memory.max() < u64::MAX).then_some(memory.max()),
+            handler_tasks: self.handler_tasks.load(Ordering::Relaxed) as u64,
+            handler_tasks_limit: self.options.max_waiting_handlers as u64,
+            is_draining: self.lifecycle().is_ending(),
+        }
     }
 }
 

@@ -92,6 +92,11 @@ impl Lifecycle {
         self.phase().is_draining()
     }
 
+    /// Returns whether a drain was asked for and has not ended.
+    pub(crate) fn is_ending(&self) -> bool {
+        !matches!(*self.phase(), DrainPhase::Serving | DrainPhase::Closed(_))
+    }
+
     /// Waits until the drain has begun.
     pub(crate) async fn draining(&self) {
         self.wait(|phase| phase.is_draining().then_some(())).await;

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use super::{Incoming, handler::Handler};
-use crate::{Procedure, Result, api::priority::Priorities};
+use crate::{Procedure, Result, api::priority::Priorities, metrics::ServedProcedures};
 
 /// What a generated server implements: a list of procedures, and how to run one of them.
 ///
@@ -104,4 +104,10 @@ pub trait Service: Send + Sync + 'static {
 pub(crate) fn priorities(services: &[Arc<dyn Service>]) -> Priorities {
     let procedures = services.iter().flat_map(|service| service.procedures());
     Priorities::new(procedures.map(|procedure| (procedure.id(), procedure.priority())))
+}
+
+/// Returns the counters of the procedures of `services`.
+pub(crate) fn served(services: &[Arc<dyn Service>]) -> ServedProcedures {
+    let procedures = services.iter().flat_map(|service| service.procedures());
+    ServedProcedures::new(procedures.map(|procedure| (procedure.id(), procedure.path())))
 }

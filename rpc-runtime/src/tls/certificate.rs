@@ -119,13 +119,13 @@ fn common_name(mut subject: &[u8]) -> Option<String> {
 }
 
 /// Takes a value of DER with this tag.
-fn take<'a>(der: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+pub(super) fn take<'a>(der: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let (found, value) = take_any(der)?;
     (found == tag).then_some(value)
 }
 
 /// Takes a tag of DER and its value.
-fn take_any<'a>(der: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+pub(super) fn take_any<'a>(der: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (&[tag, len], rest) = der.split_first_chunk()?;
     let (len, rest) = match len {
         0..=0x7f => (usize::from(len), rest),
@@ -137,7 +137,7 @@ fn take_any<'a>(der: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
             let (&len, rest) = rest.split_first_chunk()?;
             (usize::from(u16::from_be_bytes(len)), rest)
         }
-        // Nothing in a subject is that long.
+        // No certificate is that long.
         _ => return None,
     };
     let (value, rest) = rest.split_at_checked(len)?;
@@ -145,7 +145,7 @@ fn take_any<'a>(der: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     Some((tag, value))
 }
 
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OBJECT_ID: u8 = 0x06;
 const UTF8_STRING: u8 = 0x0c;

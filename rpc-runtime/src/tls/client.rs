@@ -15,6 +15,7 @@ use tokio_rustls::rustls::{
 
 use super::{
     ALPN,
+    expiry::{self, Expiry},
     fault::TlsError,
     identity::Identity,
     provider::provider,
@@ -22,6 +23,7 @@ use super::{
     roots::Roots,
     shared_once::SharedOnce,
 };
+use crate::metrics::Side;
 
 /// Which servers a client trusts, and who it is. A clone is the same configuration.
 ///
@@ -55,6 +57,8 @@ struct ClientSource {
     roots: Roots,
     identity: Option<Identity>,
     any_certificate: bool,
+    /// None before the configuration is built, and for a client without a certificate.
+    expiry: Option<Arc<Expiry>>,
 }
 
 impl ClientTls {
@@ -66,6 +70,7 @@ impl ClientTls {
                 roots: Roots::system(),
                 identity: None,
                 any_certificate: false,
+                expiry: None,
             },
             server_name: None,
             reload_every: Some(LOOK_EVERY),
@@ -163,7 +168,9 @@ impl ClientTlsBuilder {
     /// # Errors
     ///
     /// [`TlsFault::Configuration`](super::TlsFault::Configuration), with the file and what is wrong with it.
-    pub fn build(self) -> Result<ClientTls, TlsError> {
+    pub fn build(mut self) -> Result<ClientTls, TlsError> {
+        let identity = self.source.identity.as_ref();
+        self.source.expiry = identity.map(|identity| Expiry::new(Side::Client, identity));
         let server_name = self.server_name.as_deref().map(server_name).transpose()?;
         let is_verified = !self.source.any_certificate;
         Ok(ClientTls {
@@ -202,9 +209,14 @@ impl Source for ClientSource {
             None => builder.with_no_client_auth(),
             Some(identity) => {
                 let (chain, key) = identity.load()?;
-                builder
+                let not_after = expiry::of_chain(&chain);
+                let config = builder
                     .with_client_auth_cert(chain, key)
-                    .map_err(|error| identity.unusable(&error))?
+                    .map_err(|error| identity.unusable(&error))?;
+                if let Some(expiry) = &self.expiry {
+                    expiry.note(not_after);
+                }
+                config
             }
         };
         config.alpn_protocols = vec![ALPN.to_vec()];

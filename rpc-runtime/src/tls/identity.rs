@@ -76,6 +76,12 @@ impl Identity {
         Ok((chain, key))
     }
 
+    /// The value of the label `certificate` in metrics: the path of the certificate's file, or `pem`.
+    pub(super) fn label(&self) -> String {
+        let path = self.chain.path().map(|path| path.to_string_lossy().into_owned());
+        path.unwrap_or_else(|| "pem".to_owned())
+    }
+
     /// Explains why TLS cannot use it.
     pub(super) fn unusable(&self, error: &Error) -> TlsError {
         let (chain, key) = (self.chain.name(), self.key.name());

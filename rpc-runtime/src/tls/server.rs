@@ -6,12 +6,14 @@ use tokio_rustls::rustls::{ServerConfig, server::WebPkiClientVerifier, version::
 
 use super::{
     ALPN,
+    expiry::{self, Expiry},
     fault::TlsError,
     identity::Identity,
     provider::provider,
     reload::{LOOK_EVERY, Reloading, Source},
     roots::Roots,
 };
+use crate::metrics::Side;
 
 /// Who a server is, and which clients it lets in. A clone is the same configuration.
 ///
@@ -43,6 +45,8 @@ struct ServerSource {
     identity: Identity,
     client_roots: Option<Roots>,
     anonymous_clients: bool,
+    /// None before the configuration is built.
+    expiry: Option<Arc<Expiry>>,
 }
 
 impl ServerTls {
@@ -53,6 +57,7 @@ impl ServerTls {
                 identity,
                 client_roots: None,
                 anonymous_clients: false,
+                expiry: None,
             },
             reload_every: Some(LOOK_EVERY),
         }
@@ -104,7 +109,8 @@ impl ServerTlsBuilder {
     /// # Errors
     ///
     /// [`TlsFault::Configuration`](super::TlsFault::Configuration), with the file and what is wrong with it.
-    pub fn build(self) -> Result<ServerTls, TlsError> {
+    pub fn build(mut self) -> Result<ServerTls, TlsError> {
+        self.source.expiry = Some(Expiry::new(Side::Server, &self.source.identity));
         Reloading::new(self.source, self.reload_every).map(ServerTls)
     }
 }
@@ -135,9 +141,13 @@ impl Source for ServerSource {
             }
         };
         let (chain, key) = self.identity.load()?;
+        let not_after = expiry::of_chain(&chain);
         let mut config = builder
             .with_single_cert(chain, key)
             .map_err(|error| self.identity.unusable(&error))?;
+        if let Some(expiry) = &self.expiry {
+            expiry.note(not_after);
+        }
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(config)
     }

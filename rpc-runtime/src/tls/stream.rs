@@ -23,7 +23,10 @@ use super::{
     explain::{self, PeerRole},
     first_bytes::Kept,
 };
-use crate::api::tls_protocol::TlsProtocol;
+use crate::{
+    api::tls_protocol::TlsProtocol,
+    metrics::{Side, TlsTotals},
+};
 
 /// A byte stream over TLS.
 ///
@@ -89,6 +92,17 @@ pub(crate) fn accept(tls: &OfferedTls, stream: TcpStream, certificate: Certifica
 ///
 /// Dropping the future closes the stream.
 pub(crate) async fn connect(
+    tls: Option<&ClientTls>,
+    other: Option<&TlsProtocol>,
+    stream: TcpStream,
+    host: &str,
+) -> io::Result<(TlsStream, Option<PeerCertificate>)> {
+    let connected = connect_uncounted(tls, other, stream, host).await;
+    TlsTotals::of(Side::Client).ended(connected.is_ok());
+    connected
+}
+
+async fn connect_uncounted(
     tls: Option<&ClientTls>,
     other: Option<&TlsProtocol>,
     stream: TcpStream,
@@ -239,6 +253,7 @@ impl TlsStream {
                     None => Failure::Io(error.kind()),
                 }),
             };
+            TlsTotals::of(Side::Server).ended(matches!(self.state, State::Open(_)));
             // The session may hold bytes that came with the end of the handshake, and the socket does not tell of them.
             cx.waker().wake_by_ref();
         }

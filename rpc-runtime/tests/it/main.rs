@@ -13,6 +13,7 @@ mod compression;
 mod extreme_limits;
 mod limit;
 mod load;
+mod metrics;
 mod middleware;
 mod policy;
 mod protocol;

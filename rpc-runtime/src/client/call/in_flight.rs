@@ -19,7 +19,7 @@ use super::{
     retry::{Retries, Retry, never_began},
 };
 use crate::{
-    Compression, Error, Executed, Phase, Procedure,
+    Code, Compression, Error, Executed, Phase, Procedure,
     client::{
         channel::{Channel, HadConnection, WaitFor, connection::ClientConnection},
         deadline::Deadline,
@@ -30,6 +30,7 @@ use crate::{
     conn::{CallFailure, CallId, Cause, Connection, ReceivedReply, Request, Ticket, Time},
     driver::{Clock, Wakes},
     message::{growth::Budget, nesting},
+    metrics::CallCounts,
     wire::{
         compression::{self, Outgoing},
         frame::Encoded,
@@ -55,6 +56,12 @@ pub(super) struct InFlightCall<'a> {
     retries: Retries,
     compressed: CompressedRequest,
     binding: Binding,
+    /// Where the call is counted from its beginning to its end; none before and after, and if it is not counted.
+    counts: Option<&'static CallCounts>,
+    /// When it began, in the time of the connection that has its request, or how long it took once [`InFlightCall::is_timed`]. Zero if
+    /// only the clock can tell.
+    time: Time,
+    is_timed: bool,
 }
 
 /// Whether a call may go by one connection only, because its request is made for that one.
@@ -154,17 +161,41 @@ impl<'a> InFlightCall<'a> {
             retries: Retries::default(),
             compressed: CompressedRequest::default(),
             binding: Binding::Free,
+            counts: None,
+            time: Time::ZERO,
+            is_timed: false,
         }
     }
 
-    /// Begins the call and its deadline, or returns why it cannot be made.
+    /// Begins the call and its deadline, or returns why it cannot be made. From now on it is counted, until
+    /// [`InFlightCall::count_end`].
     #[inline]
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let more = self.more.as_deref();
         let within = more.and_then(|more| more.within);
         let inherited = inherited_deadline(self.deadline.made_in());
         self.deadline.begin(earlier(within, inherited), Instant::now());
+        self.counts = self.channel.counts(self.procedure);
+        if let Some(counts) = self.counts {
+            counts.begin();
+        }
         self.check()
+    }
+
+    /// Counts the end of the call, once.
+    #[inline]
+    pub(super) fn count_end(&mut self, code: Code) {
+        if let Some(counts) = self.counts.take() {
+            let took = if self.is_timed { self.time } else { self.elapsed() };
+            // Not `as_micros`, which computes in 128 bits.
+            counts.end(code, took.as_secs() * 1_000_000 + u64::from(took.subsec_micros()));
+        }
+    }
+
+    /// The time since the call began, by the clock.
+    #[cold]
+    fn elapsed(&self) -> Duration {
+        self.deadline.begun().map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
     /// Returns why the call cannot be made.
@@ -324,6 +355,9 @@ impl<'a> InFlightCall<'a> {
                 let outcome = conn.poll_reply(*id, cx);
                 if outcome.is_pending() {
                     conn.watch_deadlines(&on.shared);
+                } else if !self.time.is_zero() {
+                    self.time = conn.now().saturating_sub(self.time);
+                    self.is_timed = true;
                 }
                 outcome
             };
@@ -342,6 +376,7 @@ impl<'a> InFlightCall<'a> {
                     };
                     debug!(procedure = self.procedure.path(), peer = %on.peer, cause = %failure.cause, ?retry, "resending");
                     self.resent = Some(failure.cause.to_string().into());
+                    (self.time, self.is_timed) = (Time::ZERO, false);
                     if let Retry::After(wait) = retry {
                         self.stage = CallStage::Waiting(Box::new(LocalTimer::new(Instant::now() + wait)));
                     }
@@ -416,6 +451,9 @@ impl<'a> InFlightCall<'a> {
             let is_new = mem::take(&mut self.is_new);
             let begun = if is_new { self.deadline.begun() } else { None };
             let begun = begun.map(|begun| on.shared.time(begun));
+            if let Some(begun) = begun {
+                self.time = begun;
+            }
             let more = self.more.as_deref();
             let request = Request {
                 procedure: self.procedure.id(),
@@ -476,6 +514,7 @@ impl<'a> InFlightCall<'a> {
 
     fn connecting(&mut self) -> CallStage<'a> {
         self.is_new = false;
+        self.time = Time::ZERO;
         let deadline = self.connect_by.as_deref().unwrap_or(&self.deadline);
         let want = WaitFor::of_calls(self.options.fails_fast);
         let before = match (&self.stage, &self.resent) {
@@ -514,6 +553,8 @@ impl<'a> InFlightCall<'a> {
 /// Gives back what the call holds.
 impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
+        // Its caller has given it up.
+        self.count_end(Code::Cancelled);
         match &mut self.stage {
             CallStage::Nowhere | CallStage::Connecting(_) | CallStage::Waiting(_) => {}
             CallStage::Queued(on, ticket) => on.shared.with(|conn, _| conn.drop_ticket(ticket)),

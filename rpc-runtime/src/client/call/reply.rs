@@ -12,6 +12,7 @@ use super::{
     layered::{self, LayeredStreams},
     receipt::Receipt,
     stream_call::StreamCall,
+    stream_meter::StreamMeter,
 };
 use crate::{Code, Error, Executed, layer::Answer, wire::frame::Encoded};
 
@@ -42,6 +43,7 @@ pub struct Reply<T> {
     parse: Option<ParseReply<T>>,
     /// None without middleware.
     layered: Option<Box<LayeredStreams>>,
+    meter: StreamMeter,
 }
 
 type ParseReply<T> = Box<dyn FnOnce(Encoded) -> Result<T, Error> + Send>;
@@ -51,11 +53,13 @@ impl<T> Reply<T> {
         call: Arc<StreamCall>,
         parse: ParseReply<T>,
         layered: Option<Box<LayeredStreams>>,
+        meter: StreamMeter,
     ) -> Self {
         Self {
             call,
             parse: Some(parse),
             layered,
+            meter,
         }
     }
 
@@ -84,6 +88,12 @@ impl<T> Future for Reply<T> {
 
 impl<T> Reply<T> {
     fn poll_with_receipt(&mut self, cx: &mut Context<'_>) -> Poll<Result<(T, Receipt), Error>> {
+        let reply = ready!(self.poll_reply(cx));
+        self.meter.end(reply.as_ref().err().map_or(Code::Ok, Error::code));
+        Poll::Ready(reply)
+    }
+
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<(T, Receipt), Error>> {
         let this = self;
         if this.parse.is_none() {
             let error =

@@ -52,14 +52,20 @@ impl Retries {
         if let Some(hint) = hint(failure) {
             let may_wait = options.takes_hints && !options.fails_fast && self.hinted < MAX_HINTED;
             let wait = hinted_wait(hint).filter(|wait| may_wait && fits(*wait, deadline))?;
-            channel.retry_budget().take().then(|| {
+            take_token(channel).then(|| {
                 self.hinted += 1;
+                if let Some(totals) = channel.totals() {
+                    totals.retries_of_hint.add();
+                }
                 Retry::After(wait)
             })
         } else {
             let may = !self.is_resent && may_resend(channel, failure, on);
             may.then(|| {
                 self.is_resent = true;
+                if let Some(totals) = channel.totals() {
+                    totals.retries_of_connection.add();
+                }
                 Retry::AtOnce
             })
         }
@@ -107,7 +113,16 @@ fn may_resend(channel: &Channel, failure: &CallFailure, on: &ClientConnection) -
         Cause::HelloRejected { .. } => channel.addresses() > 1,
         _ => false,
     };
-    is_to_blame && channel.finds_another() && (on.took_nothing() || channel.retry_budget().take())
+    is_to_blame && channel.finds_another() && (on.took_nothing() || take_token(channel))
+}
+
+/// Takes a retry token; false if none is left.
+fn take_token(channel: &Channel) -> bool {
+    let is_taken = channel.retry_budget().take();
+    if let Some(totals) = channel.totals().filter(|_| !is_taken) {
+        totals.retries_denied.add();
+    }
+    is_taken
 }
 
 /// True if a call failed before any of it was sent, because of its connection.

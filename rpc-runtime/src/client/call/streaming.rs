@@ -21,9 +21,10 @@ use super::{
     reopen::{Reopen, Reopening},
     retry::{Retries, Retry},
     stream_call::StreamCall,
+    stream_meter::StreamMeter,
 };
 use crate::{
-    Error, Metadata,
+    Code, Error, Metadata,
     client::errors,
     conn::{CallFailure, Next},
     layer::Answer,
@@ -63,6 +64,8 @@ pub struct Streaming<T> {
     receipt: Option<Receipt>,
     /// None without middleware.
     layered: Option<Box<LayeredStreams>>,
+    /// None until [`Streaming::metered`].
+    meter: Option<StreamMeter>,
     message: PhantomData<fn() -> T>,
 }
 
@@ -90,8 +93,15 @@ impl<T: Message + Default> Streaming<T> {
             is_read: false,
             receipt: None,
             layered,
+            meter: None,
             message: PhantomData,
         }
+    }
+
+    /// This stream, whose call `meter` counts.
+    pub(super) fn metered(mut self, meter: StreamMeter) -> Self {
+        self.meter = Some(meter);
+        self
     }
 
     /// Waits for the next message; none when the stream has ended well.
@@ -128,7 +138,18 @@ impl<T: Message + Default> Streaming<T> {
             Some(_) => ready!(self.poll_layered(cx)),
         };
         coop.made_progress();
+        if !matches!(next, Ok(Some(_))) {
+            self.count_end(&next);
+        }
         Poll::Ready(next)
+    }
+
+    /// Counts the end of the call.
+    #[cold]
+    fn count_end(&mut self, end: &Result<Option<T>, Error>) {
+        if let Some(meter) = &mut self.meter {
+            meter.end(end.as_ref().err().map_or(Code::Ok, Error::code));
+        }
     }
 
     /// The next message: one that has arrived, or one to wait for.

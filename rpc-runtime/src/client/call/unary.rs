@@ -17,7 +17,7 @@ use super::{
     receipt::Receipt,
 };
 use crate::{
-    Error,
+    Code, Error,
     client::errors,
     conn::ReceivedReply,
     layer::{Chain, RawMessage, Tries},
@@ -96,6 +96,12 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     ///
     /// Dropping the future gives up this call only.
     pub async fn with_receipt(mut self) -> Result<(T, Receipt), Error> {
+        let result = self.receive().await;
+        self.count_end(&result);
+        result
+    }
+
+    async fn receive(&mut self) -> Result<(T, Receipt), Error> {
         let (payload, receipt) = match self.layered {
             LayeredUnary::None => {
                 let mut reply = poll_fn(|cx| self.poll_reply(cx)).await?;
@@ -154,6 +160,15 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
         Poll::Ready(reply)
     }
 
+    /// Counts the end of the call.
+    #[inline]
+    fn count_end<R>(&mut self, result: &Result<R, Error>) {
+        self.call.count_end(match result {
+            Ok(_) => Code::Ok,
+            Err(error) => error.code(),
+        });
+    }
+
     #[inline]
     fn read(&self, payload: Encoded) -> Result<T, Error> {
         match decode(payload, self.call.budget()) {
@@ -188,12 +203,15 @@ impl<Req: Message + 'static, Rep: Message + Default, T> Future for UnaryCall<'_,
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if !matches!(this.layered, LayeredUnary::None) {
-            let (payload, _) = ready!(this.poll_layered(cx))?;
-            return Poll::Ready(this.read(payload));
-        }
-        let reply = ready!(this.poll_reply(cx))?;
-        Poll::Ready(this.read(reply.payload))
+        let result = if matches!(this.layered, LayeredUnary::None) {
+            let reply = ready!(this.poll_reply(cx));
+            reply.and_then(|reply| this.read(reply.payload))
+        } else {
+            let answer = ready!(this.poll_layered(cx));
+            answer.and_then(|(payload, _)| this.read(payload))
+        };
+        this.count_end(&result);
+        Poll::Ready(result)
     }
 }
 

@@ -18,7 +18,12 @@ use super::{
     retry_budget::RetryBudget,
     state::PublishedState,
 };
-use crate::{Compression, conn::Settings, driver::SharedConnection};
+use crate::{
+    Compression,
+    conn::Settings,
+    driver::SharedConnection,
+    metrics::{CalledMeter, Protocol},
+};
 
 /// Construction on the connection of a server.
 impl Channel {
@@ -46,6 +51,7 @@ impl Channel {
             ready: Some(Instant::now()),
             beside: None,
         };
+        let meter = settings.is_metered.then(|| CalledMeter::new(Protocol::Native));
         let mut state = ChannelState::new(Addresses::new(vec![place]), Backoff::new(fastrand::Rng::new()));
         state.stage = stage;
         state.had_connection = true;
@@ -60,6 +66,7 @@ impl Channel {
             compression,
             connect_timeout: Duration::ZERO,
             retry_budget: RetryBudget::new(),
+            meter,
             state: Mutex::new(state),
             changed: Arc::default(),
             published: watch::Sender::new(PublishedState::NEW),

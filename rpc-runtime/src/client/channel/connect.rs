@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::addresses::{ConnectTarget, RaceAddress};
 use crate::{
-    Peer,
+    Peer, Transport,
     client::acceptor::{AfterConnection, CallbackServer},
     client::connection_failure::ConnectionFailure,
     conn::{Cause, Connection, Settings, Side},
@@ -25,6 +25,7 @@ use crate::{
         Baton, Clock, Drive, SharedConnection, Wakes,
         runtime::{self, unless_panics},
     },
+    metrics::{ConnectionMeters, Protocol},
     net::{self, Address, Spot, Stream},
 };
 
@@ -196,11 +197,15 @@ impl ConnectRace {
             return Err(ConnectionFailure::slow(self.connect_timeout));
         };
         let (stream, peer) = reached?;
-        Ok(self.launch(stream, peer, deadline))
+        let protocol = match target {
+            ConnectTarget::Bridged(_) => Protocol::Grpc,
+            _ => Protocol::Native,
+        };
+        Ok(self.launch(stream, peer, protocol, deadline))
     }
 
     /// Begins the handshake, which gets the time that the transport has left.
-    fn launch(&self, mut stream: Stream, peer: Peer, deadline: Instant) -> NewConnection {
+    fn launch(&self, mut stream: Stream, peer: Peer, protocol: Protocol, deadline: Instant) -> NewConnection {
         let left = deadline.saturating_duration_since(Instant::now());
         // Milliseconds are precise enough for errors.
         let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -210,10 +215,16 @@ impl ConnectRace {
             ..Settings::clone(&self.settings)
         };
         stream.give_up_after(settings.unacknowledged());
-        let shared = SharedConnection::new(Connection::new(Side::Connector, settings));
+        let is_metered = settings.is_metered;
+        let mut connection = Connection::new(Side::Connector, settings);
+        if is_metered {
+            connection.measure(ConnectionMeters::of_client(protocol));
+        }
+        let shared = SharedConnection::new(connection);
         let baton = Baton::new(stream, Arc::clone(&shared), self.settings.max_frame);
         let address = peer.address_arc();
         let is_loopback = peer.is_loopback();
+        let transport = peer.transport();
         let callbacks = self.callbacks.as_ref();
         let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&shared), peer, &baton));
         if after.is_none() {
@@ -224,6 +235,8 @@ impl ConnectRace {
             baton,
             peer: address,
             is_loopback,
+            transport,
+            protocol,
             after,
             hello_by: Instant::now() + left,
             is_on_its_own: false,
@@ -379,6 +392,8 @@ pub(super) struct NewConnection {
     pub(super) peer: Arc<str>,
     /// True if it goes by TCP to this machine.
     pub(super) is_loopback: bool,
+    pub(super) transport: Transport,
+    pub(super) protocol: Protocol,
     after: Option<AfterConnection>,
     /// When the time for the handshake is over.
     hello_by: Instant,

@@ -71,6 +71,9 @@ impl Channel {
             AttemptRole::Only => {
                 state.fail(place, failure);
                 if state.addresses.is_over() {
+                    if let Some(totals) = self.totals() {
+                        totals.connect_failures.add();
+                    }
                     state.is_down = true;
                     state.stage = ChannelStage::Idle;
                 }
@@ -137,6 +140,9 @@ impl Channel {
             _guard: guard,
         });
         self.retry_budget.begin();
+        if let Some(totals) = self.totals().filter(|_| state.had_connection) {
+            totals.reconnects.add();
+        }
         state.had_connection = true;
         state.stage = ChannelStage::Open {
             connected,

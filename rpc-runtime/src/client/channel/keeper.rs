@@ -19,7 +19,8 @@ use super::{
 use crate::{
     client::acceptor::CallbackServer,
     conn::{News, Settings},
-    driver::SharedConnection,
+    driver::{Clock, SharedConnection, Wakes},
+    metrics::{OpenConnection, Side},
 };
 
 /// The task that makes one connection, watches it, and ends it when no user is left.
@@ -64,8 +65,17 @@ impl Keeper {
             return;
         }
         let after = winner.connection.keep();
-        self.watch.kept = ReportedItem::Connection(Arc::clone(&winner.connection.shared));
+        let shared = Arc::clone(&winner.connection.shared);
+        self.watch.kept = ReportedItem::Connection(Arc::clone(&shared));
+        let NewConnection {
+            transport, protocol, ..
+        } = winner.connection;
+        let is_metered = self.settings.is_metered;
+        let open = is_metered.then(|| OpenConnection::new(Side::Client, protocol, transport.name()));
         self.keep(winner.connection).await;
+        if let Some(open) = open {
+            open.ended(shared.lock(Clock::Recent, Wakes::Waiters).end_label());
+        }
         // Now the channel knows that the connection has ended.
         drop(self);
         if let Some(after) = after {

@@ -38,6 +38,11 @@ impl RetryBudget {
         self.0.load(Relaxed) & UNPROVEN == 0
     }
 
+    /// The part of the tokens that is left: 1 if it is full.
+    pub(super) fn left(&self) -> f64 {
+        f64::from(self.0.load(Relaxed) & !UNPROVEN) / f64::from(FULL)
+    }
+
     fn update(&self, f: impl Fn(u32, u32) -> Option<u32>) -> bool {
         self.0
             .fetch_update(Relaxed, Relaxed, |state| f(state & !UNPROVEN, state & UNPROVEN))

@@ -75,6 +75,7 @@ impl Ending<'_> {
     /// Ends the connection: nothing is written or read any more.
     pub(in crate::conn) fn close(&mut self, cause: Cause) {
         self.ours.reached(self.outbox.reached());
+        self.ours.count_sent();
         if self.end.is_live() {
             self.fail_all(&cause, Reach::Taken);
         } else {

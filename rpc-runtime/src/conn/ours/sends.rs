@@ -9,6 +9,7 @@ use crate::{
         tuning::{MAX_COVERING, MAX_RUNS},
         types::Reach,
     },
+    metrics::{FateLabel, SendCounts},
     wire::frame::control::Progress,
 };
 
@@ -31,6 +32,10 @@ pub(in crate::conn) struct Sends {
     pings: VecDeque<CoveringPing>,
     /// What the peer last said of what became of them; none as long as it had received none.
     account: Option<Box<Progress>>,
+    /// Where they are counted; none if they are not.
+    counts: Option<&'static SendCounts>,
+    /// How many are not counted yet.
+    uncounted: u64,
 }
 
 /// A frame in the output with the end of one-way requests: of one, or of several with neighbouring ids. They are all written when
@@ -79,6 +84,8 @@ impl Default for Sends {
             lost: 0,
             pings: VecDeque::new(),
             account: None,
+            counts: None,
+            uncounted: 0,
         }
     }
 }
@@ -102,9 +109,26 @@ impl SendRun {
 }
 
 impl Sends {
+    /// Counts in `counts` from now on.
+    pub(in crate::conn) fn measure(&mut self, counts: Option<&'static SendCounts>) {
+        self.counts = counts;
+    }
+
+    /// Counts the requests that were added since the last call.
+    #[inline]
+    pub(in crate::conn) fn count_sent(&mut self) {
+        if self.uncounted > 0 {
+            let count = std::mem::take(&mut self.uncounted);
+            if let Some(counts) = self.counts {
+                counts.sent(count);
+            }
+        }
+    }
+
     /// Adds a one-way request.
     pub(in crate::conn) fn start(&mut self, id: u64) {
         self.uncovered += 1;
+        self.uncounted += 1;
         match self.runs.back_mut() {
             Some(run) if run.last + 2 == id => {
                 run.last = id;
@@ -189,7 +213,11 @@ impl Sends {
     /// Keeps the account of the peer.
     pub(in crate::conn) fn keep(&mut self, account: &Progress) {
         if account.received > 0 {
-            **self.account.get_or_insert_default() = account.clone();
+            let known = self.account.get_or_insert_default();
+            if let Some(counts) = self.counts {
+                count_news(counts, known, account);
+            }
+            **known = account.clone();
         }
     }
 
@@ -292,6 +320,26 @@ impl Sends {
         if let (Some(oldest), Some(next)) = (self.runs.pop_front(), self.runs.front_mut()) {
             next.first = oldest.first;
             next.count += oldest.count;
+        }
+    }
+}
+
+/// Counts what an account says more than the one before.
+fn count_news(counts: &SendCounts, old: &Progress, new: &Progress) {
+    let count = |fate, old: u64, new: u64| {
+        // No peer has handled more between two accounts than this, and none can make the counter overflow.
+        let more = new.saturating_sub(old).min(u32::MAX.into());
+        if more > 0 {
+            counts.told(fate, more);
+        }
+    };
+    count(FateLabel::HANDLED, old.handled, new.handled);
+    count(FateLabel::FAILED, old.failed, new.failed);
+    count(FateLabel::EXPIRED, old.expired, new.expired);
+    for dropped in &new.dropped {
+        let before = old.dropped.iter().find(|old| old.reason == dropped.reason);
+        if let Some(fate) = FateLabel::dropped(dropped.reason) {
+            count(fate, before.map_or(0, |before| before.count), dropped.count);
         }
     }
 }

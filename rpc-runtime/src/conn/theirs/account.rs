@@ -1,6 +1,9 @@
 //! OneWayAccount: what became of the peer's one-way requests.
 
-use crate::wire::frame::control::{DropReason, Dropped, Progress};
+use crate::{
+    metrics::{CallCounts, FateLabel},
+    wire::frame::control::{DropReason, Dropped, Progress},
+};
 
 /// Counts the peer's one-way requests since the connection began; only complete ones count. Small until the first one comes.
 #[derive(Debug, Default)]
@@ -31,6 +34,18 @@ pub(in crate::conn) enum Fate {
     Dropped(DropReason),
 }
 
+impl Fate {
+    /// What metrics call it; none for what they do not know.
+    fn label(self) -> Option<FateLabel> {
+        match self {
+            Self::Handled => Some(FateLabel::HANDLED),
+            Self::Failed => Some(FateLabel::FAILED),
+            Self::Expired => Some(FateLabel::EXPIRED),
+            Self::Dropped(reason) => FateLabel::dropped(reason.number()),
+        }
+    }
+}
+
 impl OneWayAccount {
     /// Counts a request whose last byte was read.
     pub(in crate::conn) fn received(&mut self, id: u64) {
@@ -45,13 +60,21 @@ impl OneWayAccount {
         counts.news = true;
     }
 
-    /// Counts how a received request ended.
-    pub(in crate::conn) fn ended(&mut self, fate: Fate) {
-        self.ended_many(fate, 1);
+    /// Counts how a received request ended, also in the counters of its procedure.
+    pub(in crate::conn) fn ended(&mut self, fate: Fate, procedure: Option<&'static CallCounts>) {
+        self.ended_many(fate, 1, procedure);
     }
 
-    /// Counts how `count` received requests ended.
-    pub(in crate::conn) fn ended_many(&mut self, fate: Fate, count: u64) {
+    /// Counts how `count` received requests of one procedure ended.
+    pub(in crate::conn) fn ended_many(
+        &mut self,
+        fate: Fate,
+        count: u64,
+        procedure: Option<&'static CallCounts>,
+    ) {
+        if let (Some(procedure), Some(label)) = (procedure, fate.label()) {
+            procedure.one_ways(label, count);
+        }
         let counts = self.0.get_or_insert_default();
         counts.news = true;
         match fate {

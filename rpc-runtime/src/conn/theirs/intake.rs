@@ -22,6 +22,7 @@ use crate::{
         types::charge,
         wakers::Waiters,
     },
+    metrics::CallCounts,
     wire::frame::{Encoded, Flags, Frame, Kind, control::DropReason},
 };
 
@@ -62,6 +63,8 @@ struct FirstFrame {
     had_credit: bool,
     /// How long the message is.
     len: u64,
+    /// Where it is counted; none if it is not.
+    counts: Option<&'static CallCounts>,
 }
 
 /// The text of a refusal because memory is short.
@@ -146,12 +149,17 @@ impl Theirs {
         }
         let one_way = frame.kind == Kind::Send;
         let len = frame.message_len();
+        let control = step.settings.control.contains(&frame.procedure);
         let first = FirstFrame {
             one_way,
-            control: step.settings.control.contains(&frame.procedure),
+            control,
             had_credit: !one_way || self.requests.charge_send(len),
             len,
+            counts: self.counts_of(frame.procedure, control, step.settings),
         };
+        if let Some(counts) = first.counts.filter(|_| !one_way) {
+            counts.begin();
+        }
         let refusal = match self.check_request(frame, first, step) {
             Ok(()) => {
                 if let Some(shortage) = self.find_shortage(frame, lacks_memory, step) {
@@ -165,8 +173,22 @@ impl Theirs {
             }
             Err(refusal) => refusal,
         };
-        self.refuse_first(frame, one_way, len, &refusal, step);
+        self.refuse_first(frame, first, &refusal, step);
         fault_of(refusal.reason, one_way, &refusal.text, step)
+    }
+
+    /// Returns where requests of a procedure are counted; none if they are not.
+    #[inline]
+    pub(super) fn counts_of(
+        &mut self,
+        procedure: u64,
+        control: bool,
+        settings: &Settings,
+    ) -> Option<&'static CallCounts> {
+        match control {
+            true => None,
+            false => self.meter.find(procedure, &settings.served),
+        }
     }
 
     /// Finds what is wrong with a request, if that does not end the connection.
@@ -207,28 +229,27 @@ impl Theirs {
     }
 
     /// Refuses a request at its first frame.
-    fn refuse_first(
-        &mut self,
-        frame: &Frame,
-        one_way: bool,
-        len: u64,
-        refusal: &Refusal,
-        step: &mut Step<'_>,
-    ) {
+    fn refuse_first(&mut self, frame: &Frame, first: FirstFrame, refusal: &Refusal, step: &mut Step<'_>) {
+        let FirstFrame {
+            one_way, len, counts, ..
+        } = first;
         let more = frame.flags.contains(Flags::MORE);
         if !one_way {
+            if let Some(counts) = counts {
+                counts.end(refusal.code, 0);
+            }
             step.outbox
                 .put_status(frame.id, refusal.code, &refusal.text, Flags::NOT_EXECUTED);
             expect_rest(frame, step);
         } else if more {
             let fate = Fate::Dropped(refusal.reason);
             let request =
-                TheirRequest::refused(RequestStage::Discarding(fate), one_way, false, len, step.now);
+                TheirRequest::refused(RequestStage::Discarding(fate), one_way, false, len, counts, step.now);
             self.requests.insert(frame.id, request);
         } else {
             self.requests.release_send(charge(len));
             self.account.received(frame.id);
-            self.account.ended(Fate::Dropped(refusal.reason));
+            self.account.ended(Fate::Dropped(refusal.reason), counts);
         }
     }
 
@@ -259,12 +280,13 @@ impl Theirs {
             one_way,
             control,
             len,
+            counts,
             ..
         } = first;
         let (code, text, reason) = shortage.refusal();
         count_refused(reason, one_way, 1, step);
         if one_way {
-            return self.refuse_first(frame, one_way, len, &shortage.of_one_way(), step);
+            return self.refuse_first(frame, first, &shortage.of_one_way(), step);
         }
         let withdrawn = Withdrawn {
             code,
@@ -272,7 +294,7 @@ impl Theirs {
             queue_us: 0,
         };
         let stage = RequestStage::Withdrawn(withdrawn);
-        let request = TheirRequest::refused(stage, one_way, control, len, step.now);
+        let request = TheirRequest::refused(stage, one_way, control, len, counts, step.now);
         self.requests.insert(frame.id, request);
         self.requests.withdraw(frame.id, withdrawn);
         expect_rest(frame, step);
@@ -343,6 +365,7 @@ impl Theirs {
             one_way,
             control,
             len,
+            counts,
             ..
         } = first;
         let deadline = deadline_of(frame, one_way, step);
@@ -361,6 +384,7 @@ impl Theirs {
             kept,
             at: step.now,
             flow: streams.then(|| Box::new(Flow::of_request(step.settings, step.now))),
+            counts,
         };
         self.requests.insert(frame.id, request);
     }
@@ -390,11 +414,11 @@ impl Theirs {
                 finished.transpose()
             }),
             RequestStage::Discarding(fate) => {
-                let fate = *fate;
+                let (fate, counts) = (*fate, request.counts);
                 if !more {
                     self.requests.remove(id);
                     self.account.received(id);
-                    self.account.ended(fate);
+                    self.account.ended(fate, counts);
                 }
                 return Ok(());
             }
@@ -483,11 +507,16 @@ impl Theirs {
         } else if more {
             self.requests.discard(id, Fate::Dropped(reason));
         } else {
-            self.requests.remove(id);
-            self.account.received(id);
-            self.account.ended(Fate::Dropped(reason));
+            self.drop_send(id, Fate::Dropped(reason));
         }
         self.note_drained(step.wakes);
+    }
+
+    /// Drops a one-way request whose last byte was read.
+    fn drop_send(&mut self, id: u64, fate: Fate) {
+        let counts = self.requests.remove(id).and_then(|request| request.counts);
+        self.account.received(id);
+        self.account.ended(fate, counts);
     }
 
     /// Completes a request whose last fragment has come.
@@ -536,9 +565,7 @@ impl Theirs {
         } else if more {
             self.requests.discard(id, Fate::Dropped(refusal.reason));
         } else {
-            self.requests.remove(id);
-            self.account.received(id);
-            self.account.ended(Fate::Dropped(refusal.reason));
+            self.drop_send(id, Fate::Dropped(refusal.reason));
         }
         self.note_drained(step.wakes);
         fault_of(refusal.reason, one_way, &refusal.text, step)
@@ -603,8 +630,8 @@ impl Theirs {
             (RequestStage::Discarding(_) | RequestStage::Withdrawn(_), _) => {}
             (RequestStage::Receiving(_), true) => self.requests.discard(id, Fate::Expired),
             (RequestStage::Queued(_), true) => {
-                self.requests.remove(id);
-                self.account.ended(Fate::Expired);
+                let counts = self.requests.remove(id).and_then(|request| request.counts);
+                self.account.ended(Fate::Expired, counts);
             }
             (stage @ (RequestStage::Receiving(_) | RequestStage::Queued(_)), false) => {
                 if let RequestStage::Receiving(partial) = stage {

@@ -68,8 +68,8 @@ impl Theirs {
                 self.tally.one_way_dropped += u64::from(self.is_counting);
             }
             (RequestStage::Queued(_), true) => {
-                self.requests.remove(id);
-                self.account.ended(Fate::Dropped(DropReason::Draining));
+                let counts = self.requests.remove(id).and_then(|request| request.counts);
+                self.account.ended(Fate::Dropped(DropReason::Draining), counts);
                 self.tally.one_way_dropped += u64::from(self.is_counting);
             }
             // It was to be refused anyway, for another reason.

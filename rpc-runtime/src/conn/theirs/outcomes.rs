@@ -4,6 +4,7 @@ use super::{
     Theirs,
     account::Fate,
     request::{Departure, RequestStage, TheirRequest},
+    requests::EndedInRow,
 };
 use crate::{
     Code, Executed, Metadata, Priority, Status,
@@ -27,8 +28,8 @@ impl Theirs {
     }
 
     /// Counts a one-way request whose handler ended well.
-    pub(in crate::conn) fn handled(&mut self) {
-        self.account.ended(Fate::Handled);
+    pub(in crate::conn) fn handled(&mut self, request: &Departure) {
+        self.account.ended(Fate::Handled, request.counts);
     }
 
     /// Counts the requests of the running row below `next`: their handlers have ended well, those left out that have left the row.
@@ -60,9 +61,9 @@ impl Theirs {
         }
     }
 
-    fn count_handled(&mut self, count: u64) {
+    fn count_handled(&mut self, EndedInRow { count, counts }: EndedInRow) {
         if count > 0 {
-            self.account.ended_many(Fate::Handled, count);
+            self.account.ended_many(Fate::Handled, count, counts);
             if self.is_counting {
                 self.tally.completed += count;
             }
@@ -102,7 +103,7 @@ impl Theirs {
         if self.is_cut(request, end) {
             self.tally.one_way_dropped += 1;
         }
-        self.account.ended(fate);
+        self.account.ended(fate, request.counts);
     }
 
     /// Tells the caller how a call without a reply message ended; returns what of its status is left out.
@@ -138,12 +139,19 @@ impl Theirs {
         if self.is_cut(request, end) {
             self.tally.aborted += 1;
         }
+        let receipt = receipt(request, step.now);
+        // A caller that has gone has given its call up.
+        let is_gone = matches!(end, End::Dropped) && request.unwanted == Some(Unwanted::Disconnected);
+        let code = if is_gone { Code::Cancelled } else { status.code() };
+        match is_started {
+            true => self.count_ran(request.counts, code, receipt),
+            false => request.count_unstarted(code, receipt.0),
+        }
         if !is_live {
             return None;
         }
         // Nobody needs the unfinished rest of its stream.
         step.outbox.drop_fragments(id);
-        let receipt = receipt(request, step.now);
         step.outbox.put_refusal(id, status, added, flags, receipt)
     }
 
@@ -190,6 +198,7 @@ impl Theirs {
         step.faults.expect_late(late);
         let status = Status::new(code, text);
         let receipt = receipt(&request, step.now);
+        request.count_unstarted(code, receipt.0);
         let flags = Flags::NOT_EXECUTED;
         step.outbox
             .put_refusal(id, &status, &Metadata::new(), flags, receipt);
@@ -233,9 +242,9 @@ impl Theirs {
         };
         match request.stage {
             RequestStage::Receiving(_) | RequestStage::Discarding(_) | RequestStage::Withdrawn(_) => {
-                drop(self.requests.remove(id));
+                self.forget(id);
             }
-            RequestStage::Queued(_) if !request.one_way => drop(self.requests.remove(id)),
+            RequestStage::Queued(_) if !request.one_way => self.forget(id),
             RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_)
                 if !request.one_way =>
             {
@@ -248,11 +257,18 @@ impl Theirs {
         }
     }
 
+    /// Removes a request that has not started. If it is a call, its caller has given it up.
+    fn forget(&mut self, id: u64) {
+        if let Some(request) = self.requests.remove(id) {
+            request.count_unstarted(Code::Cancelled, 0);
+        }
+    }
+
     /// Counts the one-way requests that will never be complete: what was decided of them is their end.
     pub(in crate::conn) fn count_unfinished_sends(&mut self) {
-        for (id, fate) in self.requests.discarded_sends() {
+        for (id, fate, counts) in self.requests.discarded_sends() {
             self.account.received(id);
-            self.account.ended(fate);
+            self.account.ended(fate, counts);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
         types::charge,
         wakers::{Waiters, Woken},
     },
+    metrics::CallCounts,
     wire::frame::Encoded,
 };
 
@@ -37,6 +38,8 @@ pub(in crate::conn) struct TheirRequest {
     pub(in crate::conn) at: Time,
     /// Its streams, and what else only a few calls have.
     pub(in crate::conn) flow: Option<Box<Flow>>,
+    /// Where it is counted; none if it is not.
+    pub(in crate::conn) counts: Option<&'static CallCounts>,
 }
 
 /// How many bytes requests hold, and how many of them are metadata.
@@ -125,10 +128,18 @@ pub(in crate::conn) struct RequestBody {
 
 impl TheirRequest {
     /// A request of `len` bytes that never starts.
-    pub(super) fn refused(stage: RequestStage, one_way: bool, control: bool, len: u64, now: Time) -> Self {
+    pub(super) fn refused(
+        stage: RequestStage,
+        one_way: bool,
+        control: bool,
+        len: u64,
+        counts: Option<&'static CallCounts>,
+        now: Time,
+    ) -> Self {
         Self {
             one_way,
             control,
+            counts,
             depth: 0,
             priority: Priority::Normal,
             stage,
@@ -177,6 +188,7 @@ impl TheirRequest {
             control: self.control,
             charge: self.charge,
             kept: self.kept,
+            counts: self.counts,
             at: match self.stage {
                 RequestStage::Receiving(_) => LeftFrom::Receiving,
                 RequestStage::Discarding(_) => LeftFrom::Discarding,
@@ -184,6 +196,13 @@ impl TheirRequest {
                 RequestStage::Starting(_) | RequestStage::Running(_) => LeftFrom::Running,
                 RequestStage::Taken | RequestStage::Withdrawn(_) => LeftFrom::Elsewhere,
             },
+        }
+    }
+
+    /// Counts the end of a call whose handler was not polled. It waited for `queue_us` microseconds.
+    pub(in crate::conn) fn count_unstarted(&self, code: Code, queue_us: u64) {
+        if let Some(counts) = self.counts.filter(|_| !self.one_way) {
+            counts.end(code, queue_us);
         }
     }
 
@@ -232,6 +251,7 @@ pub(in crate::conn) struct Departure {
     pub(in crate::conn) control: bool,
     pub(super) charge: u64,
     pub(super) kept: IntakeUse,
+    pub(in crate::conn) counts: Option<&'static CallCounts>,
     pub(super) at: LeftFrom,
 }
 

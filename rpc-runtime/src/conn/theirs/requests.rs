@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+pub(super) use self::running_row::EndedInRow;
 use self::running_row::RunningRow;
 use super::{
     account::Fate,
@@ -16,7 +17,7 @@ use super::{
     waiting_rows::{WaitingRow, WaitingRows},
 };
 use crate::{
-    Priority,
+    Code, Priority,
     conn::{
         Arrived, Settings, Time, Unstarted, Unwanted,
         assembly::{Assembly, is_to_copy},
@@ -26,6 +27,7 @@ use crate::{
         types::{charge, earliest, is_grant_due},
         wakers::{Waiters, Woken},
     },
+    metrics::CallCounts,
 };
 
 /// The peer's requests.
@@ -253,10 +255,10 @@ impl RequestTable {
         Some(arrived)
     }
 
-    /// Drops the requests of a row that were not handed out; returns how many.
-    pub(super) fn drop_row(&mut self, last_id: u64) -> usize {
+    /// Drops the requests of a row that were not handed out; returns how many, and where they are counted.
+    pub(super) fn drop_row(&mut self, last_id: u64) -> (usize, Option<&'static CallCounts>) {
         let Some(row) = self.rows.remove(last_id) else {
-            return 0;
+            return (0, None);
         };
         self.kept.remove(row.kept());
         self.release_send(row.charge());
@@ -267,7 +269,7 @@ impl RequestTable {
             self.released |= self.settling.left(last_id, row.left);
         }
         self.skip(last_id);
-        row.left
+        (row.left, row.counts)
     }
 
     /// The rows that `keep` selects, in their order.
@@ -375,6 +377,7 @@ impl RequestTable {
             charge,
             kept,
             at,
+            ..
         } = leaving;
         self.kept.remove(kept);
         if !self.settling.is_empty() {
@@ -441,9 +444,18 @@ impl RequestTable {
             if let Some(RequestStage::Withdrawn(withdrawn)) = self.table.get(id).map(|request| &request.stage)
             {
                 let withdrawn = *withdrawn;
-                self.remove(id);
+                if let Some(request) = self.remove(id) {
+                    request.count_unstarted(withdrawn.code, withdrawn.queue_us);
+                }
                 return Some((id, withdrawn));
             }
+        }
+    }
+
+    /// Counts the calls that are left as given up: nobody ends them any more.
+    pub(super) fn count_forgotten(&self) {
+        for request in self.table.values() {
+            request.count_unstarted(Code::Cancelled, 0);
         }
     }
 
@@ -550,12 +562,12 @@ impl RequestTable {
         ids
     }
 
-    /// The dropped one-way requests whose fragments still come, and the fate of each.
-    pub(in crate::conn) fn discarded_sends(&self) -> Vec<(u64, Fate)> {
+    /// The dropped one-way requests whose fragments still come, the fate of each, and where it is counted.
+    pub(in crate::conn) fn discarded_sends(&self) -> Vec<(u64, Fate, Option<&'static CallCounts>)> {
         let sends = self.table.iter().filter(|(_, request)| request.one_way);
         sends
             .filter_map(|(id, request)| match request.stage {
-                RequestStage::Discarding(fate) => Some((id, fate)),
+                RequestStage::Discarding(fate) => Some((id, fate, request.counts)),
                 _ => None,
             })
             .collect()

@@ -14,6 +14,7 @@ use crate::{
         step::{Step, Violation, protocol},
         types::charge,
     },
+    metrics::CallCounts,
     wire::frame::{
         Flags, Frame,
         row::{MAX_ROW, Row},
@@ -78,22 +79,23 @@ impl Theirs {
     ) -> Result<(), Violation> {
         let OpenedRow { count, last_id } = opened;
         let len = frame.payload.len() as u64;
+        let control = step.settings.control.contains(&frame.procedure);
+        let counts = self.counts_of(frame.procedure, control, step.settings);
         self.account.received_many(last_id, count as u64);
         if !self.requests.charge_send(len) {
             let refusal = Refusal::no_send_credit(step.settings);
-            self.drop_new_row(&refusal, count, len, step);
+            self.drop_new_row(&refusal, count, len, counts, step);
             return fault_of(refusal.reason, true, &refusal.text, step);
         }
         if let Some(shortage) = self.find_shortage(frame, lacks_memory, step) {
             let refusal = shortage.of_one_way();
             count_refused(refusal.reason, true, 1, step);
-            self.drop_new_row(&refusal, count, len, step);
+            self.drop_new_row(&refusal, count, len, counts, step);
             return Ok(());
         }
         step.faults.good(count);
         let deadline = deadline_of(frame, true, step);
         step.wakes.watch(deadline);
-        let control = step.settings.control.contains(&frame.procedure);
         let row = WaitingRow {
             procedure: frame.procedure,
             control,
@@ -105,23 +107,32 @@ impl Theirs {
             left: count,
             overhead: charge(0),
             row: Row::new(std::mem::take(&mut frame.payload)),
+            counts,
         };
         self.requests.insert_row(last_id, row, step.wakes.woken());
         Ok(())
     }
 
     /// Drops all requests of a packed frame that was not taken in; the caller counts the first of them.
-    fn drop_new_row(&mut self, refusal: &Refusal, count: usize, len: u64, step: &Step<'_>) {
+    fn drop_new_row(
+        &mut self,
+        refusal: &Refusal,
+        count: usize,
+        len: u64,
+        counts: Option<&'static CallCounts>,
+        step: &Step<'_>,
+    ) {
         self.requests.release_send(charge(len));
         self.account
-            .ended_many(Fate::Dropped(refusal.reason), count as u64);
+            .ended_many(Fate::Dropped(refusal.reason), count as u64, counts);
         count_refused(refusal.reason, true, count - 1, step);
     }
 
     /// Drops the requests of a row that were not handed out, and counts them; returns how many.
     pub(super) fn end_row(&mut self, last_id: u64, fate: Fate) -> u64 {
-        let count = self.requests.drop_row(last_id) as u64;
-        self.account.ended_many(fate, count);
+        let (count, counts) = self.requests.drop_row(last_id);
+        let count = count as u64;
+        self.account.ended_many(fate, count, counts);
         count
     }
 }

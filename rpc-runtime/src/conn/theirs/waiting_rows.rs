@@ -6,6 +6,7 @@ use super::request::{IntakeUse, RequestBody, RequestStage, TheirRequest};
 use crate::{
     Metadata, Priority,
     conn::{Time, ids::IdMap, wakers::Waiters},
+    metrics::CallCounts,
     wire::frame::{Encoded, row::Row},
 };
 
@@ -36,6 +37,8 @@ pub(super) struct WaitingRow {
     /// What the frame is charged beside its payload; the next request takes that over.
     pub(super) overhead: u64,
     pub(super) row: Row,
+    /// Where the requests are counted; none if they are not.
+    pub(super) counts: Option<&'static CallCounts>,
 }
 
 impl WaitingRow {
@@ -100,6 +103,7 @@ impl WaitingRow {
             },
             at: self.at,
             flow: None,
+            counts: self.counts,
         };
         Some((id, request))
     }

@@ -12,21 +12,41 @@ use super::admission::{Admission, EVICTED, Handshake};
 use crate::{
     conn::{Cause, Cut},
     driver::{Clock, Wakes},
+    metrics::OpenConnection,
     net::TlsFailure,
     server::{dispatch::Dispatched, until::until},
     session::Session,
 };
 
 /// Waits for a connection's handshake, and then leaves the connection to a [`ConnectionEnd`].
-pub(super) async fn watch_over(session: Arc<Dispatched>, admission: Option<Admission>) {
+///
+/// `open` counts the connection.
+pub(super) async fn watch_over(
+    session: Arc<Dispatched>,
+    admission: Option<Admission>,
+    open: Option<OpenConnection>,
+) {
     // However this task ends, stubs that call the peer learn that their connection has ended.
     let notice = EndNotice::new(session);
     let (permit, handshake) =
         admission.map_or((None, None), |one| (Some(one.connection), Some(one.handshake)));
     let Some(is_open) = shake_hands(notice.session(), handshake).await else {
+        count_end(open, notice.session());
         return outlive(&notice.give()).await;
     };
-    ConnectionEnd::wait(notice, permit, is_open);
+    ConnectionEnd::wait(LeftOfConnection {
+        notice,
+        permit,
+        is_open,
+        open,
+    });
+}
+
+/// Counts the end of a connection, and why it has ended.
+fn count_end(open: Option<OpenConnection>, session: &Dispatched) {
+    if let Some(open) = open {
+        open.ended(session.shared().lock(Clock::Recent, Wakes::Waiters).end_label());
+    }
 }
 
 /// Waits for the end of the handshake. Returns whether the connection is open, or none if its place was needed for another
@@ -68,18 +88,15 @@ struct LeftOfConnection {
     notice: EndNotice,
     permit: Option<OwnedSemaphorePermit>,
     is_open: bool,
+    open: Option<OpenConnection>,
 }
 
 impl ConnectionEnd {
     /// Waits for the end of a connection, without a task.
-    fn wait(notice: EndNotice, permit: Option<OwnedSemaphorePermit>, is_open: bool) {
+    fn wait(left: LeftOfConnection) {
         let end = Arc::new(Self {
-            session: Arc::clone(notice.session()),
-            left: Mutex::new(Some(LeftOfConnection {
-                notice,
-                permit,
-                is_open,
-            })),
+            session: Arc::clone(left.notice.session()),
+            left: Mutex::new(Some(left)),
         });
         end.wake();
     }
@@ -105,6 +122,7 @@ async fn end(left: LeftOfConnection, cause: Cause) {
         notice,
         permit,
         is_open,
+        open,
     } = left;
     let event = match is_open {
         true => "connection closed",
@@ -125,6 +143,7 @@ async fn end(left: LeftOfConnection, cause: Cause) {
         Some(cut) => session.state().note_cut(cut, peer, &cause.to_string()),
         None => tracing::debug!(peer, %cause, "{event}"),
     }
+    count_end(open, session);
     drop(permit);
     outlive(&notice.give()).await;
 }

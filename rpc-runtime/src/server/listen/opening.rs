@@ -12,6 +12,7 @@ use crate::{
     Limits, Peer, Procedure,
     conn::{Cut, Settings},
     driver::SharedConnection,
+    metrics::{EndLabel, OpenConnection, Protocol, Side},
     net::{Opening, Stream, TlsFailure},
     server::{
         guest::{self, Guest, Host, OpenTask, OpenTasks},
@@ -75,13 +76,23 @@ async fn serve_guest(
         Some(admission) => (Some(admission.connection), Some(admission.handshake)),
         None => (None, None),
     };
+    let open = OpenConnection::new(Side::Server, Protocol::Grpc, peer.transport().name());
     let state = Arc::clone(&server);
     // It owns the place among the handshakes, and is dropped when the handshake is over.
     let limit = async move { limit(&state, handshake.as_mut()).await };
     let host = Arc::clone(&server);
-    if let Err(cut) = guest::serve(host, guest, stream, peer.clone(), limit).await {
-        note_cut(&server, &peer, cut);
-    }
+    let cut = match guest::serve(host, guest, stream, peer.clone(), limit).await {
+        Ok(cut) => cut,
+        Err(cut) => {
+            note_cut(&server, &peer, cut);
+            Some(cut)
+        }
+    };
+    open.ended(match cut {
+        Some(cut) => cut.end_label(),
+        None if server.lifecycle().is_draining() => EndLabel::Drained,
+        None => EndLabel::Closed,
+    });
     drop(connection);
 }
 
@@ -146,7 +157,7 @@ impl Host for ServerState {
         peer: Peer,
         values: Arc<CallValues>,
     ) -> Option<Arc<SharedConnection>> {
-        let session = serve_session(&self, stream, peer, None, &Handle::current())?;
+        let session = serve_session(&self, stream, peer, None, &Handle::current(), Protocol::Grpc)?;
         // The client makes no call before it has this connection.
         session.set_call_values(values);
         Some(Arc::clone(session.shared()))

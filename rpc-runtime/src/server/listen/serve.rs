@@ -10,6 +10,7 @@ use crate::{
     Peer,
     conn::{Connection, Side},
     driver::{Baton, SharedConnection},
+    metrics::{self, ConnectionMeters, OpenConnection, Protocol},
     net::Stream,
     server::{dispatch::Dispatched, drain::announce, state::ServerState},
 };
@@ -23,29 +24,41 @@ pub(crate) fn serve_stream(
     admission: Option<Admission>,
     runtime: &Handle,
 ) -> bool {
-    serve_session(server, stream, peer, admission, runtime).is_some()
+    serve_session(server, stream, peer, admission, runtime, Protocol::Native).is_some()
 }
 
-/// Serves a stream as [`serve_stream`] does, and returns its session.
+/// Serves a stream as [`serve_stream`] does, and returns its session. The stream is that of a guest's client unless `protocol` is our own.
 pub(super) fn serve_session(
     server: &Arc<ServerState>,
     mut stream: Stream,
     peer: Peer,
     admission: Option<Admission>,
     runtime: &Handle,
+    protocol: Protocol,
 ) -> Option<Arc<Dispatched>> {
     let settings = Arc::clone(server.view().settings());
+    let is_metered = settings.is_metered;
+    let transport = peer.transport();
     let max_frame = settings.max_frame;
     stream.give_up_after(settings.unacknowledged());
     let challenge = peer.challenge().filter(|_| server.key().is_written());
     let challenge = challenge.map_or(Bytes::new(), |challenge| Bytes::copy_from_slice(&challenge));
-    let connection = Connection::with_challenge(Side::Acceptor, settings, challenge);
+    let mut connection = Connection::with_challenge(Side::Acceptor, settings, challenge);
+    if is_metered {
+        connection.measure(match protocol {
+            Protocol::Native => ConnectionMeters::of_server(),
+            Protocol::Grpc => ConnectionMeters::of_guest(),
+        });
+    }
     let shared = match &admission {
         // So that one limit covers all of its handshake, with what came before this.
         Some(admission) => SharedConnection::begun_at(admission.handshake.begun, connection),
         None => SharedConnection::new(connection),
     };
     let session = Dispatched::register(server, Arc::clone(&shared), peer, runtime.clone())?;
+    // The connection of a guest's peer is counted elsewhere.
+    let open = (is_metered && protocol == Protocol::Native)
+        .then(|| OpenConnection::new(metrics::Side::Server, protocol, transport.name()));
     if server.lifecycle().is_draining() {
         // Before the first byte is read, so that no call is taken.
         announce(session.shared(), server.drain_timeout());
@@ -53,7 +66,7 @@ pub(super) fn serve_session(
     // The driver's timer belongs to that runtime, too.
     let _entered = runtime.enter();
     session.spawn_dispatcher(Baton::new(stream, shared, max_frame));
-    runtime.spawn(watch_over(Arc::clone(&session), admission));
+    runtime.spawn(watch_over(Arc::clone(&session), admission, open));
     Some(session)
 }
 

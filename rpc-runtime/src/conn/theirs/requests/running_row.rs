@@ -13,6 +13,7 @@ use crate::{
         ArrivedRow, CallId, Time, Unwanted,
         wakers::{Waiters, Woken},
     },
+    metrics::CallCounts,
 };
 
 /// The one-way requests of a packed frame that were handed out together.
@@ -29,6 +30,13 @@ pub(in crate::conn) struct RunningRow {
     unwanted: Option<Unwanted>,
     /// Requests with a record for the tasks that wait until they are unwanted. They end with those of the row around them.
     watched: Vec<u64>,
+}
+
+/// How many requests of the running row have ended well, and where they are counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::conn::theirs) struct EndedInRow {
+    pub(in crate::conn::theirs) count: u64,
+    pub(in crate::conn::theirs) counts: Option<&'static CallCounts>,
 }
 
 impl RunningRow {
@@ -83,15 +91,16 @@ impl RequestTable {
     }
 
     /// Notes that the requests of the running row below `next` have ended well, those left out that have left the row; returns how
-    /// many.
-    pub(in crate::conn::theirs) fn advance_row(&mut self, next: u64, woken: &mut Woken) -> u64 {
+    /// many, and where they are counted.
+    pub(in crate::conn::theirs) fn advance_row(&mut self, next: u64, woken: &mut Woken) -> EndedInRow {
         let Some(running) = &mut self.running_row else {
-            return 0;
+            return EndedInRow::default();
         };
         let row = &mut running.row;
+        let counts = row.counts;
         let count = row.left.min((next.saturating_sub(row.next) / 2) as usize);
         if count == 0 {
-            return 0;
+            return EndedInRow::default();
         }
         let charge = row.skip(count);
         let (next, is_control) = (row.next, row.control);
@@ -113,14 +122,17 @@ impl RequestTable {
         if !self.settling.is_empty() {
             self.released |= self.settling.left(next - 2, count);
         }
-        count as u64
+        EndedInRow {
+            count: count as u64,
+            counts,
+        }
     }
 
     /// Gives request `id` of the running row a record of its own: it runs, and those before it have ended well. Returns how many those
     /// are. Changes nothing if the request has left the row.
-    pub(in crate::conn::theirs) fn part_from_row(&mut self, id: u64, woken: &mut Woken) -> u64 {
+    pub(in crate::conn::theirs) fn part_from_row(&mut self, id: u64, woken: &mut Woken) -> EndedInRow {
         if !self.running_row.as_ref().is_some_and(|running| running.has(id)) {
-            return 0;
+            return EndedInRow::default();
         }
         let ended = self.advance_row(id, woken);
         let Some(running) = &mut self.running_row else {
@@ -195,6 +207,7 @@ impl RequestTable {
                     kept: IntakeUse::default(),
                     at: row.at,
                     flow: None,
+                    counts: None,
                 };
                 self.table.insert(id, || request);
             }

@@ -1,0 +1,109 @@
+//! What is refused, shed and made again.
+
+use std::time::Duration;
+
+use rpc_runtime::{
+    Client, Code, Result, Server, Status, limit,
+    middleware::{Answer, Next, ServerCall, from_fn},
+    server::Procedure,
+};
+use test_support::{serve, serve_one, within};
+
+use super::{Counted, ECHO, WAIT, call, called, grown, number, procedures, served};
+
+procedures!(HINTS, "metrics.v1.Hints", 0x1_2360_0000);
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_call_over_its_rate_is_refused_and_comes_back() {
+    let rate = || number("rpc_server_limited_total", &[("limit", "rate")]);
+    let refused = || number("rpc_server_rejected_total", &[("reason", "limit")]);
+    let retries = || number("rpc_client_retries_total", &[("protocol", "native"), ("reason", "hint")]);
+    let before = (rate(), refused(), retries());
+    let server = Server::builder()
+        .service(Counted::new(&HINTS))
+        .listener("tcp://127.0.0.1:0")
+        .layer(limit::rate(1).per(Duration::from_millis(50)))
+        .signals(false);
+    let server = serve(server).await;
+    let client = server.client().await;
+    for _ in 0..2 {
+        call(&client, &HINTS[ECHO], "a").await.unwrap();
+    }
+    assert!(rate() >= before.0 + 1.0);
+    assert!(refused() >= before.1 + 1.0);
+    assert!(retries() >= before.2 + 1.0);
+    // The client has made two calls, and the server has seen each try.
+    assert_eq!(called(&HINTS[ECHO]).codes().collect::<Vec<_>>(), [(Code::Ok, 2)]);
+    assert_eq!(served(&HINTS[ECHO]).ended(Code::Ok), 2);
+    assert!(served(&HINTS[ECHO]).ended(Code::ResourceExhausted) >= 1);
+}
+
+procedures!(BUDGET, "metrics.v1.Budget", 0x1_2361_0000);
+
+#[tokio::test(crate = "test_support::gate")]
+async fn an_empty_retry_budget_is_seen() {
+    let denied = || number("rpc_client_retries_denied_total", &[("protocol", "native")]);
+    let concurrency = || number("rpc_server_limited_total", &[("limit", "concurrency")]);
+    let before = (denied(), concurrency());
+    let service = Counted::new(&BUDGET);
+    let server = Server::builder()
+        .service(service.clone())
+        .listener("tcp://127.0.0.1:0")
+        .layer(limit::concurrency(1).retry_after(Duration::from_millis(1)))
+        .signals(false);
+    let server = serve(server).await;
+    let client = server.client().await;
+    let holds = {
+        let client = client.clone();
+        tokio::spawn(async move { call(&client, &BUDGET[WAIT], "a").await })
+    };
+    grown("rpc_server_started_total", &[("service", "metrics.v1.Budget")], 1.0).await;
+    // Each comes back three times, and there are ten tokens.
+    for _ in 0..4 {
+        call(&client, &BUDGET[ECHO], "a").await.unwrap_err();
+    }
+    assert!(denied() >= before.0 + 1.0);
+    assert!(concurrency() >= before.1 + 10.0);
+    assert!(number("rpc_client_retry_budget_ratio", &[]) < 0.1);
+    service.release();
+    within(holds).await.unwrap().unwrap();
+}
+
+procedures!(MOVED, "metrics.v1.Moved", 0x1_2362_0000);
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_call_that_a_draining_server_did_not_take_is_sent_again() {
+    let retries = || number("rpc_client_retries_total", &[("protocol", "native"), ("reason", "connection")]);
+    let before = retries();
+    let client: Client = Client::builder("mem:metrics-first").fallback("mem:metrics-second").connect_lazy();
+    let refuses = Counted::new(&MOVED);
+    let first = Server::builder()
+        .service(refuses)
+        .listener("mem:metrics-first")
+        // A refusal without a hint: the server is to blame.
+        .layer(from_fn(async |_: ServerCall, _: Next<ServerCall>| -> Result<Answer> {
+            Err(Status::unavailable("not here"))
+        }))
+        .signals(false);
+    let _first = serve(first).await;
+    let error = call(&client, &MOVED[ECHO], "a").await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(retries() >= before + 1.0);
+    assert_eq!(called(&MOVED[ECHO]).handled(), 1);
+    assert_eq!(served(&MOVED[ECHO]).ended(Code::Unavailable), 2);
+}
+
+procedures!(GONE, "metrics.v1.Gone", 0x1_2363_0000);
+static MISSING: Procedure = Procedure::new("metrics.v1.Gone/rpc_missing", 0x1_2364_0000);
+
+#[tokio::test(crate = "test_support::gate")]
+async fn the_counters_of_a_server_stay_when_it_is_gone() {
+    let faults = || number("rpc_server_faults_total", &[("kind", "unknown_procedure")]);
+    let before = faults();
+    let server = serve_one(Counted::new(&GONE)).await;
+    let client = server.client().await;
+    call(&client, &MISSING, "a").await.unwrap_err();
+    within(client.close()).await.unwrap();
+    server.stop().await;
+    assert!(faults() >= before + 1.0);
+}

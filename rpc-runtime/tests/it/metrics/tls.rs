@@ -1,0 +1,72 @@
+//! TLS handshakes and certificates.
+
+use std::{fs, time::SystemTime};
+
+use rcgen::date_time_ymd;
+use rpc_runtime::{
+    Client, Server,
+    tls::{ClientTls, Identity, Roots, ServerTls},
+};
+use test_support::{serve, within};
+
+use super::{Counted, ECHO, call, grown, number, procedures};
+use crate::tls::certs::{SERVER, Side, World};
+
+procedures!(TLS, "metrics.v1.Tls", 0x1_2380_0000);
+
+/// The seconds until the first second of 2040.
+fn until_2040() -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    2_208_988_800.0 - now.unwrap().as_secs_f64()
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn handshakes_are_counted_and_certificates_are_shown_until_they_are_gone() {
+    let world = World::new();
+    let leaf = world.root.leaf(Side::Server, |params| params.not_after = date_time_ymd(2040, 1, 1));
+    let file = |name: &str| std::env::temp_dir().join(format!("rpc-test-{}-metrics-{name}", std::process::id()));
+    let (chain, key) = (file("chain.pem"), file("key.pem"));
+    fs::write(&chain, leaf.chain_pem()).unwrap();
+    fs::write(&key, &leaf.key).unwrap();
+    let tls = ServerTls::builder(Identity::pem_files(&chain, &key)).build().unwrap();
+    let label = chain.to_string_lossy().into_owned();
+    let expiry = || number("rpc_server_certificate_expires_in_seconds", &[("certificate", &label)]);
+    let (left, expected) = (expiry(), until_2040());
+    assert!((left - expected).abs() < 60.0, "{left} and {expected}");
+
+    let handshakes = |side: &str, result| {
+        number(&format!("rpc_{side}_tls_handshakes_total"), &[("result", result)])
+    };
+    let before = ["ok", "failed"].map(|result| (handshakes("server", result), handshakes("client", result)));
+    let server = Server::builder()
+        .service(Counted::new(&TLS))
+        .listener("tls://127.0.0.1:0")
+        .tls(tls)
+        .signals(false);
+    let server = serve(server).await;
+    let trusting = ClientTls::builder().roots(world.root.roots()).server_name(SERVER);
+    let client = Client::builder(&server.address).tls(trusting.build().unwrap());
+    let client: Client = within(client.connect()).await.unwrap();
+    call(&client, &TLS[ECHO], "a").await.unwrap();
+    assert!(handshakes("server", "ok") >= before[0].0 + 1.0);
+    assert!(handshakes("client", "ok") >= before[0].1 + 1.0);
+
+    let other = World::new().root.pem();
+    let wary = ClientTls::builder().roots(Roots::pem(other)).server_name(SERVER);
+    let wary = Client::builder(&server.address).tls(wary.build().unwrap());
+    within(wary.connect()).await.map(|_: Client| ()).unwrap_err();
+    assert!(handshakes("client", "failed") >= before[1].1 + 1.0);
+    grown("rpc_server_tls_handshakes_total", &[("result", "failed")], before[1].0 + 1.0).await;
+
+    within(client.close()).await.unwrap();
+    server.stop().await;
+    // Nothing shows it any more, so it is no reason for an alarm.
+    within(async {
+        while expiry() != 0.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    fs::remove_file(chain).unwrap();
+    fs::remove_file(key).unwrap();
+}
