@@ -33,6 +33,8 @@ mod documents {
     mod json {}
     #[doc = include_str!("../docs/how-to/limit-callers.md")]
     mod limit_callers {}
+    #[doc = include_str!("../docs/how-to/look-into-a-server.md")]
+    pub struct LookIntoAServer;
     #[doc = include_str!("../docs/how-to/middleware.md")]
     mod middleware {}
     #[doc = include_str!("../docs/how-to/one-way-calls.md")]

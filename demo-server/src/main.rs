@@ -7,7 +7,7 @@ use demo_api::demo::kv::v1::KvServer;
 use demo_server::Store;
 use rpc_http::Http;
 use rpc_runtime::{DrainReport, Error, Limits, Server, server::TerminatePolicy};
-use rpc_services::{Health, Reflection};
+use rpc_services::{Health, Inspect, Reflection};
 use tracing_subscriber::EnvFilter;
 
 /// Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.
@@ -79,6 +79,8 @@ async fn serve(args: Args) -> Result<DrainReport, Error> {
         .service(KvServer::new(Store::default()))
         .service(Health::new())
         .service(Reflection::new())
+        // For those who may terminate the server.
+        .service(Inspect::new())
         .guest(Http::new().grpc())
         .limits(
             Limits::default()

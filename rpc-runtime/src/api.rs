@@ -1,8 +1,10 @@
 //! API: the plain public types, which know nothing of connections, sockets or tasks.
 
 pub(crate) mod account;
+pub(crate) mod call_state;
 pub(crate) mod counters;
 pub(crate) mod error;
+pub(crate) mod limit_value;
 pub(crate) mod limits;
 pub(crate) mod load;
 pub(crate) mod metadata;

@@ -49,7 +49,7 @@ pub use self::{
     rule::Rule,
     verified::Verified,
 };
-pub(crate) use self::{audit::AUDIT, guard::Guard};
+pub(crate) use self::{audit::AUDIT, denial::deny_operator, guard::Guard};
 pub use crate::{
     api::secret::Secret,
     client::token::{Token, TokenSource},

@@ -6,3 +6,4 @@ pub(crate) mod log_limit;
 pub(crate) mod ordered_wakes;
 pub(crate) mod panic;
 pub(crate) mod sha256;
+pub(crate) mod short_text;

@@ -18,6 +18,7 @@ pub(crate) mod known_procedures;
 mod tests;
 mod timer;
 pub(crate) mod token;
+pub(crate) mod user_proof;
 
 use std::{fmt, sync::Arc, time::Duration};
 

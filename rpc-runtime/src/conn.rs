@@ -20,12 +20,14 @@ pub(crate) mod faults;
 mod handler;
 mod health;
 mod ids;
+mod inspected;
 pub(crate) mod memory;
 mod memory_held;
 mod ours;
 mod outbox;
 mod peer;
 mod settings;
+mod snapshot;
 mod step;
 mod streams;
 mod table;
@@ -44,6 +46,7 @@ use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::handler::TakenRequests;
 pub(crate) use self::settings::Settings;
+pub(crate) use self::snapshot::{CallSnapshot, Called, ConnectionSnapshot, LimitUse};
 pub(crate) use self::theirs::{DRAINING, MEMORY_SHORT};
 pub(crate) use self::types::{
     Arrived, ArrivedRow, Barrier, CallFailure, CallId, Cause, Cut, End, Flush, JoiningSend, News, Next,
@@ -97,6 +100,8 @@ pub(crate) struct Connection {
     wakes: WakeList,
     /// Where the bytes are counted; none if they are not.
     traffic: Option<&'static Traffic>,
+    /// How many bytes came.
+    received: u64,
 }
 
 impl Connection {
@@ -122,6 +127,7 @@ impl Connection {
             holdings: Holdings::new(&settings),
             wakes: WakeList::default(),
             traffic: None,
+            received: 0,
             settings,
         }
     }
@@ -237,6 +243,12 @@ impl Connection {
             self.check_deadlines(now);
             self.let_in_if_room();
         }
+    }
+
+    /// Counts `n` bytes that arrived.
+    #[inline]
+    pub(crate) fn note_received(&mut self, n: usize) {
+        self.received += n as u64;
     }
 
     /// Notes that bytes arrived, whether or not they complete a frame (keep-alive).
@@ -562,7 +574,7 @@ impl Connection {
 
     fn receive_pong(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
         let (ping, account) = parse_pong(frame)?;
-        if !self.health.answer(ping) {
+        if !self.health.answer(ping, now) {
             return step_of!(self, now).fault(|counts| &counts.other_faults, "PONG without its PING");
         }
         self.ours.pong(ping, account, self.wakes.woken());

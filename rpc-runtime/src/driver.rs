@@ -131,7 +131,8 @@ enum Writing {
 /// The result of a read.
 enum Input {
     Nothing,
-    Bytes,
+    /// So many bytes.
+    Bytes(usize),
     End,
     Broken(io::Error),
 }
@@ -244,7 +245,7 @@ impl<S: ByteStream> Driver<S> {
                 if let Some(traffic) = self.traffic {
                     traffic.received(n);
                 }
-                Input::Bytes
+                Input::Bytes(n)
             }
             Poll::Ready(Err(error)) => {
                 self.reading = Reading::Ended;
@@ -276,14 +277,15 @@ impl<S: ByteStream> Driver<S> {
         if self.is_buffering {
             conn.note_unflushed(self.unflushed);
         }
-        if due || !matches!(input, Input::Bytes) {
+        if due || !matches!(input, Input::Bytes(_)) {
             // Before anything can end the connection: it must know what may have been executed.
             self.tell_failed_write(conn, now);
         }
         match input {
             Input::Nothing => {}
-            Input::Bytes => {
+            Input::Bytes(n) => {
                 self.active = true;
+                conn.note_received(n);
                 conn.handle_read(now);
                 self.decode(conn, now);
             }

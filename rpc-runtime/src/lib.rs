@@ -131,6 +131,7 @@
 //! | bound memory and time | [`Limits`] |
 //! | wrap calls: log, refuse, time, retry | [`middleware`] |
 //! | know who calls, and decide who may | [`auth`] |
+//! | see what a process does now | [`inspect`] |
 //! | limit what a caller may ask, and refuse calls under overload | [`limit`] |
 //! | read what was counted: calls, latencies, connections | [`metrics`] |
 //! | send data beside a message | [`Metadata`] |
@@ -158,6 +159,7 @@ mod driver;
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod inspect;
 #[cfg(feature = "json")]
 #[doc(hidden)]
 pub mod json;

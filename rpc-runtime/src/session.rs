@@ -62,7 +62,7 @@ pub(crate) use self::{
     row_turns::{LastOutcome, RowPoll, RowTurns},
     server_view::ServerView,
     service::{priorities, served},
-    stall_record::{StallRecord, StallSnapshot},
+    stall_record::{StallRecord, StallSnapshot, TaskLook},
     threads::Threads,
 };
 use self::{caller_hash::AllowedCallers, connection_metadata::ConnectionMetadata, denials::Denials};
@@ -72,6 +72,7 @@ use crate::{
     client::Channel,
     conn::{CallId, Cause, Connection, Time},
     driver::{Baton, Clock, SharedConnection, Wakes},
+    inspect::StreamTraffic,
     net::{Stream, Transport},
     wire::frame::control::Reason,
 };
@@ -96,8 +97,13 @@ pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
     denials: OnceLock<Box<Denials>>,
     /// Whose calls middleware has allowed.
     allowed: AllowedCallers,
+    /// The name of the first caller that was found, and whether there are others; for those who look into the process.
+    caller_name: OnceLock<Arc<str>>,
+    has_other_callers: AtomicBool,
     /// What the guest has put beside the calls of its client; none if this is no connection of a guest's client.
     call_values: OnceLock<Arc<CallValues>>,
+    /// What goes over the stream of the guest's peer, for those who look into the process.
+    traffic: OnceLock<Arc<StreamTraffic>>,
     dispatch: D,
 }
 
@@ -121,7 +127,10 @@ impl<D> Session<D> {
             metadata: ConnectionMetadata::default(),
             denials: OnceLock::new(),
             allowed: AllowedCallers::default(),
+            caller_name: OnceLock::new(),
+            has_other_callers: AtomicBool::new(false),
             call_values: OnceLock::new(),
+            traffic: OnceLock::new(),
             dispatch,
         }
     }
@@ -151,9 +160,10 @@ impl<D: ?Sized> Session<D> {
         &self.runtime
     }
 
-    /// Sets what the guest puts beside the calls of its client; once, before the first of them.
-    pub(crate) fn set_call_values(&self, values: Arc<CallValues>) {
+    /// Sets what the guest puts beside the calls of its client, and what goes over the stream of its peer; once, before the first call.
+    pub(crate) fn set_guest(&self, values: Arc<CallValues>, traffic: Arc<StreamTraffic>) {
         let _ = self.call_values.set(values);
+        let _ = self.traffic.set(traffic);
     }
 
     #[inline]
@@ -164,6 +174,28 @@ impl<D: ?Sized> Session<D> {
     /// True if it is the connection of a guest's client.
     pub(crate) fn is_of_guest(&self) -> bool {
         self.call_values.get().is_some()
+    }
+
+    /// Returns what goes over the stream of the guest's peer; none if this is no connection of a guest's client.
+    pub(crate) fn traffic(&self) -> Option<&Arc<StreamTraffic>> {
+        self.traffic.get()
+    }
+
+    /// Notes the name of a caller that was found.
+    #[inline]
+    fn note_caller(&self, name: &Arc<str>) {
+        let first = self.caller_name.get_or_init(|| Arc::clone(name));
+        if !Arc::ptr_eq(first, name) && first != name {
+            self.has_other_callers.store(true, SeqCst);
+        }
+    }
+
+    /// Returns the name of the first caller that was found, and whether there are others.
+    pub(crate) fn caller_name(&self) -> (Option<Arc<str>>, bool) {
+        (
+            self.caller_name.get().cloned(),
+            self.has_other_callers.load(SeqCst),
+        )
     }
 
     /// What the stall monitor looks at.

@@ -1,7 +1,8 @@
-//! gRPC's health service and server reflection, for servers of [`rpc_runtime`].
+//! gRPC's health service and server reflection, and a look into a live server, for servers of [`rpc_runtime`].
 //!
 //! [`Health`] says whether a server and its services can take calls, to load balancers, to Kubernetes and to clients. [`Reflection`] says what
-//! the server serves, to tools such as grpcurl. Both are services as any other: they are served over the native protocol, and over gRPC by a
+//! the server serves, to tools such as grpcurl. [`Inspect`] shows connections, calls in flight and limits to those who may terminate the server.
+//! They are services as any other: served over the native protocol, and over gRPC by a
 //! server with the guest of the crate `rpc-http`.
 //!
 //! ```no_run
@@ -24,9 +25,10 @@
 //! # }
 //! ```
 //!
-//! The module [`grpc`] has what is generated from the .proto files of the two: clients, messages, and the traits themselves.
+//! The modules [`grpc`] and [`rpc`] have what is generated from their .proto files: clients, messages, and the traits themselves.
 
 mod health;
+mod inspect;
 mod reflection;
 mod service_names;
 
@@ -34,5 +36,6 @@ rpc_runtime::include_protos!();
 
 pub use self::{
     health::{Health, HealthHandle, ServingStatus},
+    inspect::Inspect,
     reflection::Reflection,
 };

@@ -73,7 +73,7 @@ def check(kv):
 
 
 def check_reflection(kv):
-    services = ["demo.kv.v1.Kv", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
+    services = ["demo.kv.v1.Kv", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "rpc.inspect.v1.Inspect"]
     assert kv.told("list") == services, kv.told("list")
     procedures = kv.told("list", "demo.kv.v1.Kv")
     assert "demo.kv.v1.Kv.rpc_fetch" in procedures and "demo.kv.v1.Kv.rpc_session" in procedures, procedures
@@ -90,6 +90,18 @@ def check_reflection(kv):
 def values_of(kv, procedure):
     """Makes a call without a request. Returns its replies."""
     return list(values("\n".join(kv.told(procedure))))
+
+
+def check_inspection(program, grpcurl, listen, may):
+    """Looks into the demo server, which allows that to its own user by a Unix socket."""
+    with serving.demo(program, listen) as server:
+        call = [grpcurl, "-plaintext", server.address, "rpc.inspect.v1.Inspect/rpc_connections"]
+        done = serving.run(*call)
+        if may:
+            [connection] = json.loads(done.stdout)["connections"]
+            assert (connection["side"], connection["protocol"], connection["stage"]) == ("server", "grpc", "open"), connection
+        else:
+            assert "Code: PermissionDenied" in done.stderr and ".terminate_policy(..)" in done.stderr, done
 
 
 def check_printed_line(program, grpcurl, listen):
@@ -117,6 +129,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for listen in ["tcp://127.0.0.1:0", f"unix:{folder}/kv.sock"]:
             check_printed_line(program, grpcurl, listen)
+            check_inspection(program, grpcurl, listen, may=listen.startswith("unix:"))
     print("grpcurl: calls of all kinds, by the .proto file and by reflection: as it should be")
 
 

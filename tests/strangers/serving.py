@@ -25,7 +25,9 @@ class Server:
 
     def __init__(self, *command):
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.address = self.process.stdout.readline().partition("://")[2].strip()
+        line = self.process.stdout.readline().strip()
+        # The address of a Unix socket, `unix:/path`, stays as it is.
+        self.address = line.partition("://")[2] or line.partition(" ")[2]
         assert self.address, f"{command[0]} printed no address"
         # Later lines must not fill the pipe.
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
@@ -50,9 +52,9 @@ class Server:
         self.process.wait()
 
 
-def demo(program):
+def demo(program, listen="tcp://127.0.0.1:0"):
     """Starts the demo server."""
-    return Server(program, "--listen", "tcp://127.0.0.1:0")
+    return Server(program, "--listen", listen)
 
 
 def run(*command, limit=60, stdin=""):

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::limit_value::LimitValue;
+
 /// Defines each limit once: its field, its default, its bounds, its setter, its documentation and its row of
 /// `docs/reference/limits.md`. A test compares each text with the number beside it.
 macro_rules! limits {
@@ -54,6 +56,21 @@ macro_rules! limits {
                     self
                 }
             )*
+        }
+
+        impl Limits {
+            /// Lists all limits. `keep_alive` is the default of the one that has another default for clients than for servers.
+            pub(crate) fn list(&self, keep_alive: Duration) -> Vec<LimitInForce> {
+                let defaults = Self {
+                    keep_alive: Some(keep_alive),
+                    ..Self::default()
+                };
+                vec![$(LimitInForce {
+                    name: stringify!($name),
+                    value: self.$name.value(stringify!($argument) == "bytes"),
+                    is_default: self.$name == defaults.$name,
+                },)*]
+            }
         }
 
         /// All limits, each with its texts and its numbers.
@@ -259,6 +276,53 @@ limits! {
     }
 }
 
+/// A limit and its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LimitInForce {
+    pub(crate) name: &'static str,
+    pub(crate) value: LimitValue,
+    /// True if it has its default.
+    pub(crate) is_default: bool,
+}
+
+/// A number that is the value of a limit.
+trait Valued {
+    fn value(&self, is_bytes: bool) -> LimitValue;
+}
+
+impl Valued for u64 {
+    fn value(&self, is_bytes: bool) -> LimitValue {
+        match is_bytes {
+            true => LimitValue::Bytes(*self),
+            false => LimitValue::Count(*self),
+        }
+    }
+}
+
+impl Valued for u32 {
+    fn value(&self, is_bytes: bool) -> LimitValue {
+        u64::from(*self).value(is_bytes)
+    }
+}
+
+impl Valued for usize {
+    fn value(&self, is_bytes: bool) -> LimitValue {
+        (*self as u64).value(is_bytes)
+    }
+}
+
+impl Valued for Duration {
+    fn value(&self, _: bool) -> LimitValue {
+        LimitValue::Time(*self)
+    }
+}
+
+impl Valued for Option<Duration> {
+    fn value(&self, _: bool) -> LimitValue {
+        self.map_or(LimitValue::Unlimited, LimitValue::Time)
+    }
+}
+
 /// A value that is kept within bounds.
 trait Bounded {
     type Bound;
@@ -434,6 +498,31 @@ mod tests {
                 .any(|word| row.sets.contains(word));
             assert_eq!(says, !bounds.is_empty(), "{name}: {}", row.sets);
         }
+    }
+
+    #[test]
+    fn limits_are_listed_with_their_values_and_whether_they_are_set() {
+        let limits = Limits::default()
+            .max_message(1 << 20)
+            .max_age(Duration::from_secs(60))
+            .keep_alive(SERVER_KEEP_ALIVE);
+        let all = limits.list(SERVER_KEEP_ALIVE);
+        assert_eq!(all.len(), table().len());
+        let find = |name| all.iter().find(|limit| limit.name == name).unwrap();
+        for (name, value, is_default) in [
+            ("max_message", LimitValue::Bytes(1 << 20), false),
+            ("max_calls", LimitValue::Count(1024), true),
+            ("high_water", LimitValue::Bytes(1 << 20), true),
+            ("max_age", LimitValue::Time(Duration::from_secs(60)), false),
+            ("max_idle", LimitValue::Unlimited, true),
+            ("keep_alive", LimitValue::Time(SERVER_KEEP_ALIVE), true),
+        ] {
+            let limit = find(name);
+            assert_eq!((limit.value, limit.is_default), (value, is_default), "{name}");
+        }
+        let client = limits.list(CLIENT_KEEP_ALIVE);
+        let keep_alive = client.iter().find(|limit| limit.name == "keep_alive").unwrap();
+        assert!(!keep_alive.is_default, "a client has another default");
     }
 
     #[test]

@@ -297,6 +297,7 @@ impl Middleware<ServerCall> for BearerTokens {
         };
         if let Some(caller) = &caller {
             cx.note_allowed(caller.hash());
+            cx.note_caller(caller.name_arc());
         }
         if call.metadata().contains_key(Metadata::AUTHORIZATION) {
             if let Some(token) = presented(call.metadata(), &Metadata::new())? {

@@ -81,6 +81,11 @@ impl Caller {
         self.roles().any(|one| one == role)
     }
 
+    /// The caller's name.
+    pub(super) fn name_arc(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// Tells which calls of a connection are its own.
     pub(super) fn hash(&self) -> CallerHash {
         self.hash

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Asked, Decision, audit};
+use super::{Asked, Decision, Rule, audit};
 use crate::{
     Context, Result, Status,
     session::{AfterDenial, CallerHash, Denied},
@@ -25,6 +25,12 @@ pub(super) fn deny(asked: &Asked, decision: &Decision, denied: Denied) {
         let text = format!("too many calls were denied, the last: {}", asked.procedure());
         asked.context().drain_abused_connection(&text);
     }
+}
+
+/// Notes that a call of a service for operators was denied, since its caller may not terminate the server.
+pub(crate) fn deny_operator(cx: &Context, reason: &str) {
+    let asked = Asked::new(cx.clone(), None, Rule::declared(&[]));
+    deny(&asked, &Decision::denied(reason.to_owned()), Denied::Connection);
 }
 
 /// Refuses a call of a caller that was denied too often on a connection that carries calls of others, too.

@@ -89,8 +89,9 @@ impl Middleware<ServerCall> for Guard {
                     audit::allowed(&asked);
                 }
                 // Anybody can make calls of callers that are not known. So they do not show that the connection carries calls of others.
-                if let Some(hash) = hash {
-                    asked.context().note_allowed(hash);
+                if let Some(caller) = asked.caller() {
+                    asked.context().note_allowed(caller.hash());
+                    asked.context().note_caller(caller.name_arc());
                 }
                 drop(asked);
                 return next.run(call).await;

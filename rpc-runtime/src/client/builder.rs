@@ -62,7 +62,8 @@ pub struct ClientBuilder<C = Client> {
     credentials: Credentials,
     security: ClientSecurity,
     memory: Arc<Memory>,
-    is_metered: bool,
+    /// Whether its calls are counted, and its connections listed: not those of a guest's client, which carry the calls of others.
+    is_visible: bool,
     client: PhantomData<fn() -> C>,
 }
 
@@ -96,7 +97,7 @@ impl<C> ClientBuilder<C> {
             credentials: Credentials::default(),
             security: ClientSecurity::default(),
             memory: Arc::default(),
-            is_metered: true,
+            is_visible: true,
             client: PhantomData,
         }
     }
@@ -400,9 +401,10 @@ impl<C> ClientBuilder<C> {
         self
     }
 
-    /// Leaves its calls out of the metrics: they carry the calls of others, which are counted.
-    pub(crate) fn unmetered(mut self) -> Self {
-        self.is_metered = false;
+    /// Leaves it out of metrics, and hides it from those who look into the process: it carries the calls of others, which the server counts
+    /// and lists.
+    pub(crate) fn invisible(mut self) -> Self {
+        self.is_visible = false;
         self
     }
 
@@ -455,7 +457,7 @@ impl<C> ClientBuilder<C> {
             serves: self.callbacks.is_some(),
             priorities,
             served: served.unwrap_or_default(),
-            is_metered: self.is_metered,
+            is_metered: self.is_visible,
             encodings: Compression::announced(self.compression),
             metadata: credentials.metadata,
             memory: Arc::clone(&self.memory),
@@ -471,7 +473,7 @@ impl<C> ClientBuilder<C> {
             .map(|services| services.server(limits, self.compression))
             .transpose();
         let channels = ChannelPool::new(self.connections, || {
-            Channel::new(
+            let channel = Channel::new(
                 Addresses::new(self.places.clone()),
                 Arc::clone(&settings),
                 self.compression,
@@ -479,7 +481,11 @@ impl<C> ClientBuilder<C> {
                 callbacks.clone(),
                 procedures.clone(),
                 fastrand::Rng::new(),
-            )
+            );
+            if self.is_visible {
+                channel.list();
+            }
+            channel
         });
         Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast)
             .with_hints(self.takes_hints)

@@ -9,6 +9,7 @@ mod borrowed;
 mod connect;
 pub(super) mod connection;
 mod events;
+mod inspected;
 mod keeper;
 pub(super) mod pool;
 mod retry_budget;
@@ -17,7 +18,7 @@ mod state;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -45,6 +46,7 @@ use crate::{
     Code, Compression, Error, Phase, Procedure,
     base::ordered_wakes::Changes,
     conn::{Settings, Uncovered},
+    inspect::Listed,
     message::growth::{Budget, Grows},
     metrics::{self, CallCounts, CalledMeter, ClientTotals, LiveClient, Protocol},
     wire::frame::control::Progress,
@@ -92,6 +94,8 @@ pub(crate) struct Channel {
     published: watch::Sender<PublishedState>,
     /// Held while a task waits for the end of sends, because a peer takes few such calls at once.
     settling: tokio::sync::Mutex<()>,
+    /// Shows it to those who look into the process.
+    listed: OnceLock<Listed>,
 }
 
 struct ChannelState {
@@ -238,6 +242,7 @@ impl Channel {
             changed: Arc::default(),
             published: watch::Sender::new(PublishedState::NEW),
             settling: tokio::sync::Mutex::new(()),
+            listed: OnceLock::new(),
         });
         if channel.meter.is_some() {
             let client: Weak<Self> = Arc::downgrade(&channel);

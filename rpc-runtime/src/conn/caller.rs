@@ -15,6 +15,7 @@ use super::{
     either_call::EitherCall,
     end::drain_state::{Drain, DrainStep},
     ours::{
+        calls::PutCall,
         credit::{CreditClaim, RequestKind},
         request_header::{request_header, timeout_us},
     },
@@ -139,7 +140,8 @@ impl Connection {
         }
         let flow = self.flow_of_call(request, now);
         self.wakes.watch(flow.as_ref().and_then(|flow| flow.idle_at()));
-        self.ours.open(id, end, request.deadline, claim, flow, cx);
+        let put = PutCall { id, end, at: now };
+        self.ours.open(put, request, claim, flow, cx);
         self.wakes.watch(request.deadline);
         Poll::Ready(Ok(CallId(id)))
     }

@@ -91,8 +91,18 @@ impl Health {
 
     /// Notes that a PING was answered; false if that was not expected.
     #[must_use]
-    pub(super) fn answer(&mut self, ping: u64) -> bool {
-        self.keep_alive.answer(ping)
+    pub(super) fn answer(&mut self, ping: u64, now: Time) -> bool {
+        self.keep_alive.answer(ping, now)
+    }
+
+    /// How long the answer to a PING took last.
+    pub(super) fn round_trip(&self) -> Option<Time> {
+        self.keep_alive.round_trip()
+    }
+
+    /// When bytes came last; zero before the first.
+    pub(super) fn last_read(&self) -> Time {
+        self.keep_alive.last_read()
     }
 
     /// True if a PING of ours is not answered.

@@ -24,16 +24,17 @@ use std::{
 
 use self::{
     barriers::Barriers,
-    calls::Calls,
+    calls::{Calls, PutCall},
     capacity::Capacity,
     credit::{Credit, CreditClaim},
     next_call::AdmissionQueues,
     sends::Sends,
 };
 use super::{
-    CallFailure, Cause, ReceivedReply, Side, Time, Uncovered,
+    CallFailure, Cause, ReceivedReply, Request, Side, Time, Uncovered,
     assembly::Assembly,
     outbox::Outbox,
+    snapshot::CallList,
     streams::{flow::Flow, inbox::InboxUse},
     tuning::MAX_DROP_REASONS,
     types::{Reach, UNFINISHED, earliest},
@@ -138,18 +139,17 @@ impl Ours {
         self.credit.take(claim);
     }
 
-    /// Adds a call that is in the output up to `end`; the task of `cx` waits for its outcome.
+    /// Adds a call that is in the output; the task of `cx` waits for its outcome.
     #[inline(always)]
     pub(super) fn open(
         &mut self,
-        id: u64,
-        end: u64,
-        deadline: Option<Time>,
+        put: PutCall,
+        request: &Request<'_>,
         claim: CreditClaim,
         flow: Option<Box<Flow>>,
         cx: &Context<'_>,
     ) {
-        self.calls.open(id, end, deadline, claim, flow, cx);
+        self.calls.open(put, request, claim, flow, cx);
     }
 
     /// Counts one-way requests in `counts` from now on.
@@ -364,6 +364,11 @@ impl Ours {
     /// How many calls, and one-way requests that the OS has not taken, are here; and how many requests wait.
     pub(super) fn load(&self) -> (usize, usize, usize) {
         (self.calls.len(), self.sends.unwritten(), self.queues.len())
+    }
+
+    /// Adds all calls to `list`; the OS has the stream up to `taken`.
+    pub(super) fn list(&self, taken: u64, list: &mut CallList) {
+        self.calls.list(taken, list);
     }
 
     /// The earliest deadline of calls and of requests that wait.

@@ -486,6 +486,11 @@ impl Outbox {
         self.waiters.clear(woken);
     }
 
+    /// Since when the peer has taken too little of the output; none if nothing waits to be taken.
+    pub(super) fn stalled_since(&self) -> Option<Time> {
+        Some(self.stall.as_ref()?.since())
+    }
+
     /// When the peer must have taken more, if it may take `time` for that.
     pub(super) fn stall_due(&self, time: Time) -> Option<Time> {
         Some(self.stall.as_ref()?.due(time))

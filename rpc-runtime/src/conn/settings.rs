@@ -136,6 +136,37 @@ impl Settings {
         }
     }
 
+    /// The limits that these settings were made of.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_message: self.max_message,
+            max_frame: self.max_frame,
+            max_calls: self.max_calls,
+            call_bytes: self.call_bytes,
+            send_bytes: self.send_bytes,
+            inbox_bytes: self.inbox_bytes,
+            high_water: self.high_water,
+            max_waiting: self.max_waiting,
+            one_way_timeout: self.one_way_timeout,
+            handshake_timeout: self.handshake_timeout,
+            keep_alive: self.keep_alive,
+            dead_after: self.dead_after,
+            ping_floor: self.ping_floor,
+            slow_frame: self.slow_frame,
+            write_stall: self.write_stall,
+            linger: self.linger,
+            max_age: self.max_age,
+            max_age_grace: self.max_age_grace,
+            max_idle: self.max_idle,
+            stream_window: self.stream_window,
+            max_stream_window: self.max_stream_window,
+            metadata_bytes: self.metadata_bytes,
+            max_faults: self.max_faults,
+            max_denials: self.max_denials,
+            decode_bytes: self.decode_bytes,
+        }
+    }
+
     /// The most bytes that one message, or one packed frame, may bring.
     pub(crate) fn longest_item(&self) -> u64 {
         self.max_message.max(MAX_ROW as u64)

@@ -25,6 +25,7 @@ mod schedules;
 mod senders;
 mod sends;
 mod slow;
+mod snapshots;
 mod stream_faults;
 mod stream_life;
 mod stream_outcomes;

@@ -30,6 +30,7 @@ use super::{
     Arrived, ArrivedRow, Settings, Tally, Time, Unstarted, Unwanted,
     assembly::Assembly,
     outbox::{Outbox, backlog::Rooms},
+    snapshot::{CallList, LimitUse},
     streams::{flow::Flow, inbox::InboxUse},
     tuning::LONG_REPLIES,
     wakers::{WaitingFor, WakeList, Woken},
@@ -369,6 +370,16 @@ impl Theirs {
             self.requests.count(|request| request.one_way) + in_rows,
             self.requests.sum(buffered) + bytes,
         )
+    }
+
+    /// Adds all requests to `list`.
+    pub(super) fn list(&self, outbox: &Outbox, list: &mut CallList) {
+        self.requests.list(outbox, list);
+    }
+
+    /// How much of the limits of the peer's requests is used.
+    pub(super) fn limit_use(&self, settings: &Settings) -> LimitUse {
+        self.requests.limit_use(settings)
     }
 
     /// The table, for tests.

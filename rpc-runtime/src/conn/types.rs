@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::tuning::OVERHEAD;
 use crate::{
-    Executed, Metadata, Phase, Priority, Status,
+    Executed, Metadata, Phase, Priority, Procedure, Status,
     api::counters::{Count, Counts},
     metrics::EndLabel,
     wire::frame::{
@@ -91,6 +91,8 @@ pub(crate) struct CallId(pub(crate) u64);
 pub(crate) struct Request<'a> {
     /// Which procedure is called.
     pub(crate) procedure: u64,
+    /// The same, if it is known by more than its id: for those who look into the process.
+    pub(crate) called: Option<&'static Procedure>,
     /// Of the built-in control service: as a call, counts against no limit.
     pub(crate) control: bool,
     /// When the caller gives up.

@@ -5,7 +5,10 @@ mod alarm;
 use std::{
     fmt, mem,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Poll, Waker},
 };
 
@@ -24,6 +27,8 @@ use crate::{
 pub(crate) struct SharedConnection {
     state: Mutex<LockedState>,
     epoch: Instant,
+    /// Tells it from all other connections of the process.
+    number: u64,
 }
 
 /// What is behind the lock.
@@ -141,7 +146,13 @@ impl SharedConnection {
         Arc::new(Self {
             state: Mutex::new(state),
             epoch,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         })
+    }
+
+    /// The number of the connection, which no other one of the process has. Later ones have higher numbers.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Locks the connection.
@@ -337,6 +348,9 @@ impl Drop for RaiseOnDrop<'_> {
         alarm::raise(self.0, mem::replace(&mut self.1, Wanted::Nothing));
     }
 }
+
+/// The number of the next connection.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 impl fmt::Debug for SharedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

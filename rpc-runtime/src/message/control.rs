@@ -30,6 +30,9 @@ pub(crate) static SETTLE: Procedure =
 /// The ids of the control procedures. Their calls do not count against any limit, at either end.
 pub(crate) const CONTROL_IDS: [u64; 3] = [TERMINATE.id(), PING.id(), SETTLE.id()];
 
+/// The key of the metadata entry by which a call over loopback TCP proves its user, to a service for operators.
+pub(crate) const USER_PROOF: &str = "x-rpc-user-proof";
+
 impl From<Progress> for SettleReply {
     fn from(progress: Progress) -> Self {
         let dropped = progress.dropped.into_iter();

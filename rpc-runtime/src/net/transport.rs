@@ -20,8 +20,8 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The word for it in logs.
-    pub(crate) fn name(self) -> &'static str {
+    /// Returns the word for it in logs, such as `tcp`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Tls => "tls",

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     AbortOnDrop, Server,
     guest::Guest,
+    inspected::{MachineLimits, list_server},
     listen::{admission::AdmissionLimits, defaults, workers::Workers},
     near_paths,
     router::{Router, TerminateProcedure},
@@ -80,7 +81,7 @@ impl ServerBuilder {
             signals: true,
             max_connections: None,
             max_buffered_bytes: None,
-            max_handshakes: MAX_HANDSHAKES,
+            max_handshakes: AdmissionLimits::MAX_HANDSHAKES,
             workers: 0,
             security: ServerSecurity::default(),
         }
@@ -406,17 +407,23 @@ impl ServerBuilder {
                 .unwrap_or_else(defaults::max_buffered_bytes),
             ..self.options
         };
+        let machine = MachineLimits {
+            connections: self.max_connections.is_none(),
+            buffered_bytes: self.max_buffered_bytes.is_none(),
+        };
         let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
+        let admission = Arc::new(AdmissionLimits::new(max_connections, self.max_handshakes));
         let server = ServerState::new(runtime, router, options, bound, threads);
         server.show_in_metrics();
         if server.policy().needs_key() && listeners.iter().any(|(_, listener)| listener.is_loopback()) {
             server.key().write(server.view().instance());
         }
         workers.belong_to(&server);
+        list_server(&server, Some(&admission), machine);
         Ok(Server {
             owned: AbortOnDrop(server),
             listeners,
-            admission: Arc::new(AdmissionLimits::new(max_connections, self.max_handshakes)),
+            admission,
             signals: self.signals && threads == Threads::Many,
         })
     }
@@ -554,7 +561,7 @@ fn check_path(setter: &str, path: &str, services: &[Arc<dyn Service>]) -> Result
 }
 
 /// The rules that the program sets, by the path of each procedure. That of a procedure itself counts before that of its service, and that of
-/// an older service, which some of its procedures belong to, in between.
+/// an older service, which some of its procedures belong to, in between. A service for operators has that of terminate if it has none.
 ///
 /// # Errors
 ///
@@ -593,7 +600,13 @@ fn checked_rules(
     }
     of_services.extend(of_older_services);
     of_services.extend(of_procedures);
+    if let Some(rule) = of_services.get(TERMINATE).cloned() {
+        let for_operators = services.iter().filter(|service| service.is_for_operators());
+        for procedure in for_operators.flat_map(|service| service.procedures()) {
+            of_services
+                .entry(procedure.path().to_owned())
+                .or_insert_with(|| rule.clone());
+        }
+    }
     Ok(of_services)
 }
-
-const MAX_HANDSHAKES: usize = 256;

@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 
 use super::{
     dispatch::Dispatched,
+    inspected::list_callbacks,
     listen::connection_end::{EndNotice, outlive},
     router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
@@ -121,6 +122,7 @@ impl CallbackServer for Callable {
             Vec::new(),
             Threads::here(),
         );
+        list_callbacks(&server);
         let session = Dispatched::register(&server, shared, peer, runtime)?;
         session.spawn_dispatcher(Arc::clone(baton));
         let connection = EndNotice::new(session);

@@ -35,6 +35,7 @@ use crate::{
     client::acceptor::StreamAcceptor,
     conn::{Cut, Settings},
     driver::SharedConnection,
+    inspect::StreamTraffic,
     metrics::{ProcedureCounts, Protocol, Shard, Side, Traffic},
     net::Stream,
     session::{CallValue, CallValues, lifecycle::Lifecycle},
@@ -102,8 +103,25 @@ pub struct GuestHandshake {
 #[derive(Debug)]
 pub struct GuestStream {
     stream: Stream,
-    /// Counts its bytes.
-    traffic: &'static Traffic,
+    /// Counts its bytes in the metrics.
+    counts: &'static Traffic,
+    /// For those who look into the process.
+    traffic: Arc<StreamTraffic>,
+}
+
+impl GuestStream {
+    /// Notes what came of a write.
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &result {
+            Poll::Ready(Ok(bytes)) => {
+                self.counts.sent(*bytes);
+                self.traffic.note_written(*bytes);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.traffic.note_stall(),
+        }
+        result
+    }
 }
 
 impl AsyncRead for GuestStream {
@@ -112,17 +130,19 @@ impl AsyncRead for GuestStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let had = buf.filled().len();
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.traffic.received(buf.filled().len() - had);
+        let bytes = buf.filled().len() - before;
+        self.counts.received(bytes);
+        self.traffic.note_read(bytes);
         read
     }
 }
 
 impl AsyncWrite for GuestStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.count(written)
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(result)
     }
 
     fn poll_write_vectored(
@@ -130,8 +150,8 @@ impl AsyncWrite for GuestStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.count(written)
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -147,16 +167,6 @@ impl AsyncWrite for GuestStream {
     }
 }
 
-impl GuestStream {
-    /// Counts what was written.
-    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.traffic.sent(bytes);
-        }
-        written
-    }
-}
-
 /// The server of a guest's connection, as the guest sees it.
 #[derive(Clone)]
 pub struct GuestServer {
@@ -168,6 +178,7 @@ pub struct GuestServer {
     values: Arc<CallValues>,
     /// Why the server or the guest has cut the peer off, if so.
     cut: Arc<OnceLock<Cut>>,
+    traffic: Arc<StreamTraffic>,
 }
 
 /// The server of a guest.
@@ -188,12 +199,14 @@ pub(crate) trait Host: Send + Sync {
     /// Counts and logs that `peer` was cut off.
     fn cut_off(&self, cut: Cut, peer: &str, text: &str);
 
-    /// Serves `stream` for `peer`, with `values` beside its calls; none if the drain has told all peers.
+    /// Serves `stream` for `peer`, with `values` beside its calls; none if the drain has told all peers. `traffic` is that of the peer's own
+    /// stream.
     fn accept(
         self: Arc<Self>,
         stream: Stream,
         peer: Peer,
         values: Arc<CallValues>,
+        traffic: Arc<StreamTraffic>,
     ) -> Option<Arc<SharedConnection>>;
 }
 
@@ -231,8 +244,8 @@ impl GuestServer {
         builder
             .limits(limits.max_message(u32::MAX.into()))
             .memory(Arc::clone(&self.host.settings().memory))
-            // Its calls are those of the peer, and the server counts them.
-            .unmetered()
+            // The server counts and lists the calls of the peer.
+            .invisible()
             .timeout(None)
             .fail_fast(true)
             .connect()
@@ -379,9 +392,10 @@ impl StreamAcceptor for ForPeer {
             peer,
             ending,
             values,
+            traffic,
             ..
         } = &self.0;
-        match Arc::clone(host).accept(stream, peer.clone(), Arc::clone(values)) {
+        match Arc::clone(host).accept(stream, peer.clone(), Arc::clone(values), Arc::clone(traffic)) {
             Some(connection) => {
                 ending.follow(&connection);
                 Ok(())
@@ -405,12 +419,14 @@ pub(super) async fn serve<E>(
 ) -> Result<Option<Cut>, E> {
     let _open = host.guests().enter();
     let (end, has_ended) = oneshot::channel();
+    let traffic = Arc::<StreamTraffic>::default();
     let server = GuestServer {
         account: Arc::new(PeerAccount::new(host.settings())),
         faults: Arc::new(PeerFaults::new(host.limits().max_faults)),
         ending: Arc::default(),
         values: Arc::default(),
         cut: Arc::default(),
+        traffic: Arc::clone(&traffic),
         host: Arc::clone(&host),
         peer,
     };
@@ -418,7 +434,8 @@ pub(super) async fn serve<E>(
     let connection = GuestConnection {
         stream: GuestStream {
             stream,
-            traffic: Traffic::of(Side::Server, Protocol::Grpc, Shard::next()),
+            counts: Traffic::of(Side::Server, Protocol::Grpc, Shard::next()),
+            traffic,
         },
         server: server.clone(),
         handshake: GuestHandshake { _end: end },

@@ -9,6 +9,7 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
+    inspected::{MachineLimits, list_server},
     listen::serve::serve_stream,
     router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
@@ -88,6 +89,7 @@ impl InProcess {
             Threads::here(),
         );
         server.show_in_metrics();
+        list_server(&server, None, MachineLimits::default());
         *serving = Some(RunningServer {
             server: Arc::clone(&server),
             lives,

@@ -251,6 +251,7 @@ pub(crate) struct Route {
     index: usize,
     procedure: &'static Procedure,
     run: Run,
+    is_for_operators: bool,
     /// Grows with each slow first poll, and shrinks with each quick one.
     slowness: AtomicU32,
     /// How many first polls in a row, of those that were timed, computed long enough to be worth a task.
@@ -260,6 +261,7 @@ pub(crate) struct Route {
 impl Route {
     fn new(service: Option<Arc<dyn Service>>, index: usize, procedure: &'static Procedure) -> Self {
         Self {
+            is_for_operators: service.as_ref().is_some_and(|service| service.is_for_operators()),
             service,
             index,
             procedure,
@@ -291,6 +293,11 @@ impl Route {
         self.service.as_ref()
     }
 
+    /// Returns whether only callers that may terminate the server may call it.
+    pub(crate) fn is_for_operators(&self) -> bool {
+        self.is_for_operators
+    }
+
     /// The procedure's place in its service.
     pub(crate) fn index(&self) -> usize {
         self.index
@@ -308,7 +315,7 @@ impl Route {
     pub(crate) fn takes_rows(&self) -> bool {
         let procedure = self.procedure;
         let has_streams = procedure.has_request_stream() || procedure.has_reply_stream();
-        let is_plain = !has_streams && procedure.priority() != Priority::Control;
+        let is_plain = !has_streams && procedure.priority() != Priority::Control && !self.is_for_operators;
         is_plain
             && self.run() == Run::InOrder
             && self.service.as_ref().is_some_and(|service| service.takes_rows())

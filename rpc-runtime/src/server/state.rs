@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -28,6 +28,7 @@ use crate::{
     base::log_limit::Seldom,
     conn::{Cut, Settings, memory::Memory},
     driver::{Clock, Wakes},
+    inspect::Listed,
     message::depth,
     net::TlsFailure,
     metrics::{self, LiveServer, ServerGauges},
@@ -56,6 +57,8 @@ pub(crate) struct ServerState {
     guests: Arc<OpenTasks>,
     /// The connections whose first byte is waited for.
     undecided: Arc<OpenTasks>,
+    /// Shows it to those who look into the process.
+    listed: OnceLock<Listed>,
 }
 
 /// What a server is configured with, apart from its services and addresses.
@@ -80,7 +83,7 @@ impl Default for ServerOptions {
             policy: TerminatePolicy::default(),
             terminate_layers: Vec::new(),
             drain_timeout: DRAIN_TIMEOUT,
-            max_waiting_handlers: MAX_CALLS,
+            max_waiting_handlers: ServerState::MAX_WAITING_HANDLERS,
             max_buffered_bytes: u64::MAX,
             guest: None,
         }
@@ -127,6 +130,7 @@ impl ServerState {
             key: ServerKey::default(),
             guests: Arc::default(),
             undecided: Arc::default(),
+            listed: OnceLock::new(),
         })
     }
 
@@ -194,6 +198,11 @@ impl ServerState {
     /// What wraps calls of `terminate`; empty if the [`TerminatePolicy`] decides.
     pub(crate) fn terminate_layers(&self) -> &[ServiceLayer] {
         &self.options.terminate_layers
+    }
+
+    /// Keeps it visible to those who look into the process, as long as it is there.
+    pub(crate) fn set_listed(&self, listed: Listed) {
+        let _ = self.listed.set(listed);
     }
 
     /// The key by which loopback peers prove their user.
@@ -274,6 +283,15 @@ impl ServerState {
 
 /// The limit of handlers with tasks of their own.
 impl ServerState {
+    /// The default limit.
+    pub(crate) const MAX_WAITING_HANDLERS: usize = 10_000;
+
+    /// How many handlers have a task of their own, and how many may.
+    pub(crate) fn handler_tasks(&self) -> (usize, usize) {
+        let running = self.handler_tasks.load(Ordering::Relaxed);
+        (running, self.options.max_waiting_handlers)
+    }
+
     /// Returns the status of a call that exceeds the limit.
     pub(crate) fn overloaded(&self) -> Status {
         let max = self.options.max_waiting_handlers;
@@ -371,8 +389,6 @@ impl ServerState {
     }
 }
 
-/// The default limit of handlers with tasks of their own.
-const MAX_CALLS: usize = 10_000;
 /// The shortest time between two log lines about peers that were lost before they were accepted.
 const FAILED_ACCEPTS: Duration = Duration::from_secs(1);
 /// The shortest time between two log lines about peers whose TLS handshake failed.

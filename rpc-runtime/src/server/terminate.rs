@@ -140,6 +140,11 @@ impl TerminatePolicy {
         }
     }
 
+    /// True if the server's own policy decides.
+    pub(crate) fn is_server_policy(&self) -> bool {
+        matches!(self.0, Rule::ServerPolicy)
+    }
+
     /// True if loopback peers have to prove their user.
     pub(crate) fn needs_key(&self) -> bool {
         matches!(self.0, Rule::Local)

@@ -318,6 +318,11 @@ impl Context {
         self.session.allowed.note(caller);
     }
 
+    /// Notes the name of the caller, for those who look into the process.
+    pub(crate) fn note_caller(&self, name: &Arc<str>) {
+        self.session.note_caller(name);
+    }
+
     /// Returns for how long calls of a caller are refused on this connection, because too many of them were denied; `caller` finds out whose
     /// this one is.
     pub(crate) fn refused_for(&self, caller: impl FnOnce() -> CallerHash) -> Option<Duration> {

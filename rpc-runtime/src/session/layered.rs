@@ -151,6 +151,10 @@ impl Service for Layered {
         self.service.before_drain()
     }
 
+    fn is_for_operators(&self) -> bool {
+        self.service.is_for_operators()
+    }
+
     fn has_policy(&self) -> bool {
         self.service.has_policy() || self.layers.iter().any(|layer| layer.is_policy)
     }

@@ -74,6 +74,15 @@ pub trait Service: Send + Sync + 'static {
         false
     }
 
+    /// Returns whether it is for operators: only callers that may terminate the server may call it.
+    ///
+    /// Without [`ServerBuilder::policy`](crate::server::ServerBuilder::policy) the [`TerminatePolicy`](crate::server::TerminatePolicy) of the
+    /// server decides about each call. With one, the rule of [`TERMINATE`](crate::auth::TERMINATE) is that of each procedure that has no rule of
+    /// its own. A call that is denied ends with PERMISSION_DENIED, not executed. Default: false.
+    fn is_for_operators(&self) -> bool {
+        false
+    }
+
     /// Learns all services of its server, this one included, before the first call.
     ///
     /// It may be called again with the same services. Default: does nothing.

@@ -1,6 +1,15 @@
 //! StallRecord: what a connection shows the stall monitor of its handlers' polls.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::{
+    array,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::conn::CallId;
 
 /// What a connection shows the stall monitor of its handlers' polls.
 ///
@@ -13,6 +22,8 @@ pub(crate) struct StallRecord {
     turn: AtomicU64,
     /// The route of that handler.
     route: AtomicUsize,
+    /// The id of its call, less the turn. It stays while the calls of a row are polled: both then grow by two.
+    call: AtomicU64,
     /// How many polls of handlers in tasks of their own have begun, and how many have ended.
     begun: AtomicU32,
     ended: AtomicU32,
@@ -24,13 +35,57 @@ pub(crate) struct StallRecord {
     listed: AtomicBool,
     /// Whether the dispatcher is asked to write what there is before it starts further handlers.
     stop: AtomicBool,
+    /// The polls in tasks that last; made with the first poll in a task.
+    task_polls: OnceLock<Box<[TaskSlot; TASK_SLOTS]>>,
+    /// The handlers that the monitor has found to block their threads.
+    blocked: Mutex<Vec<BlockedPoll>>,
 }
+
+/// The poll of a handler that blocks its thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockedPoll {
+    key: PollKey,
+    /// Its call.
+    pub(crate) call: CallId,
+    /// About since when.
+    pub(crate) since: Instant,
+}
+
+/// Tells a poll from others of the same connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PollKey {
+    /// A first poll, by the dispatcher's turn.
+    First(u64),
+    /// A poll in a task.
+    Task(u64),
+}
+
+/// A place for a poll in a task.
+#[derive(Debug, Default)]
+struct TaskSlot {
+    /// The number of the poll, with [`BLOCKED`] once the monitor has noted it; zero if the place is free, one while it is taken.
+    poll: AtomicU64,
+    call: AtomicU64,
+}
+
+/// What the monitor found at its last look at polls in tasks.
+pub(crate) type TaskLook = [u64; TASK_SLOTS];
+
+/// How many polls in tasks of one connection are looked at. As many threads may be blocked by one connection, and are named.
+const TASK_SLOTS: usize = 8;
+/// The place is being taken.
+const TAKING: u64 = 1;
+/// The first number of a poll.
+const FIRST_POLL: u64 = 2;
+/// Marks a poll that is among the blocked ones.
+const BLOCKED: u64 = 1 << 63;
 
 /// For the dispatcher and the handlers' tasks.
 impl StallRecord {
-    /// Begins a first poll in the turn of a dispatcher, which holds it.
-    pub(crate) fn begin(&self, turn: u64, route: usize) {
+    /// Begins a first poll in the turn of a dispatcher, which holds it: that of the handler of `call`.
+    pub(crate) fn begin(&self, turn: u64, route: usize, call: CallId) {
         self.route.store(route, Ordering::Relaxed);
+        self.call.store(call.0.wrapping_sub(turn), Ordering::Relaxed);
         self.turn.store(turn + 1, Ordering::SeqCst);
     }
 
@@ -42,6 +97,7 @@ impl StallRecord {
             .compare_exchange(turn + 1, next, Ordering::SeqCst, Ordering::SeqCst);
         if ended.is_err() {
             self.late.fetch_sub(1, Ordering::SeqCst);
+            self.forget_blocked(PollKey::First(turn + 1));
         }
         ended.ok().map(|_| next)
     }
@@ -81,10 +137,54 @@ impl StallRecord {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Begins a poll in a task of its own, which ends when the guard is dropped.
-    pub(crate) fn poll_in_task(&self) -> TaskPoll<'_> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        TaskPoll(self)
+    /// Begins a poll in a task of its own, which ends when the guard is dropped. `call` is that of the handler; none if the handler may
+    /// block its thread.
+    pub(crate) fn poll_in_task(&self, call: Option<CallId>) -> TaskPoll<'_> {
+        let number = self.begun.fetch_add(1, Ordering::SeqCst);
+        TaskPoll {
+            record: self,
+            slot: call.and_then(|call| self.take_slot(call, number)),
+        }
+    }
+
+    /// Takes a place for a poll in a task; none if all are taken.
+    fn take_slot(&self, call: CallId, number: u32) -> Option<&TaskSlot> {
+        let slots = self
+            .task_polls
+            .get_or_init(|| Box::new(array::from_fn(|_| TaskSlot::default())));
+        let slot = slots.iter().find(|slot| {
+            slot.poll.load(Ordering::Relaxed) == 0
+                && slot
+                    .poll
+                    .compare_exchange(0, TAKING, Ordering::SeqCst, Ordering::Relaxed)
+                    .is_ok()
+        })?;
+        slot.call.store(call.0, Ordering::Relaxed);
+        slot.poll.store(FIRST_POLL + u64::from(number), Ordering::SeqCst);
+        Some(slot)
+    }
+
+    /// The polls that block their threads, as far as the monitor has found them.
+    pub(crate) fn blocked(&self) -> Vec<BlockedPoll> {
+        self.lock_blocked().clone()
+    }
+
+    fn note_blocked(&self, key: PollKey, call: CallId) {
+        let since = Instant::now();
+        self.lock_blocked().push(BlockedPoll { key, call, since });
+    }
+
+    #[cold]
+    fn forget_blocked(&self, key: PollKey) {
+        let mut blocked = self.lock_blocked();
+        blocked.retain(|one| one.key != key);
+        if blocked.is_empty() {
+            *blocked = Vec::new();
+        }
+    }
+
+    fn lock_blocked(&self) -> MutexGuard<'_, Vec<BlockedPoll>> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the monitor that a worker is awake: it answers the poke of that number.
@@ -130,13 +230,40 @@ impl StallRecord {
     pub(crate) fn take_turn(&self, turn: u64) -> Option<(u64, usize)> {
         // Before the exchange: the dispatcher may end its poll right after it.
         self.late.fetch_add(1, Ordering::SeqCst);
+        let begun_at = turn - 1;
+        let call = self.call.load(Ordering::Relaxed).wrapping_add(begun_at);
+        self.note_blocked(PollKey::First(turn), CallId(call));
         let taken = self
             .turn
             .compare_exchange(turn, turn + 1, Ordering::SeqCst, Ordering::SeqCst);
         if taken.is_err() {
             self.late.fetch_sub(1, Ordering::SeqCst);
+            self.forget_blocked(PollKey::First(turn));
         }
         taken.ok().map(|_| (turn + 1, self.route.load(Ordering::Relaxed)))
+    }
+
+    /// Looks at polls in tasks. One that was there at the look before, which found `last`, blocks its thread.
+    pub(crate) fn look_at_tasks(&self, last: &mut TaskLook) {
+        let Some(slots) = self.task_polls.get() else {
+            return;
+        };
+        for (slot, last) in slots.iter().zip(last) {
+            let poll = slot.poll.load(Ordering::SeqCst);
+            let is_new = poll >= FIRST_POLL && poll & BLOCKED == 0;
+            if is_new && poll == *last {
+                // Before the exchange: the poll may end right after it.
+                let call = CallId(slot.call.load(Ordering::Relaxed));
+                self.note_blocked(PollKey::Task(poll), call);
+                let marked =
+                    slot.poll
+                        .compare_exchange(poll, poll | BLOCKED, Ordering::SeqCst, Ordering::SeqCst);
+                if marked.is_err() {
+                    self.forget_blocked(PollKey::Task(poll));
+                }
+            }
+            *last = poll;
+        }
     }
 
     /// Stops looking at this record, unless something has happened since `last`. Returns whether it did.
@@ -151,11 +278,21 @@ impl StallRecord {
 }
 
 /// A poll of a handler in a task of its own.
-pub(crate) struct TaskPoll<'a>(&'a StallRecord);
+pub(crate) struct TaskPoll<'a> {
+    record: &'a StallRecord,
+    /// Its place among those that the monitor looks at.
+    slot: Option<&'a TaskSlot>,
+}
 
 impl Drop for TaskPoll<'_> {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::SeqCst);
+        if let Some(slot) = self.slot {
+            let poll = slot.poll.swap(0, Ordering::SeqCst);
+            if poll & BLOCKED != 0 {
+                self.record.forget_blocked(PollKey::Task(poll & !BLOCKED));
+            }
+        }
+        self.record.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -11,6 +11,7 @@ mod client;
 #[cfg(all(feature = "lz4", feature = "zstd"))]
 mod compression;
 mod extreme_limits;
+mod inspect;
 mod limit;
 mod load;
 mod metrics;

@@ -1,10 +1,11 @@
-//! Health and reflection, over the native protocol and over gRPC.
+//! Health, reflection and inspection, over the native protocol and over gRPC.
 
 #[path = "../../../rpc-http/tests/it/caller.rs"]
 #[allow(dead_code, reason = "the tests of rpc-http use all of it")]
 mod caller;
 mod descriptors;
 mod health;
+mod inspect;
 mod policy;
 mod reflection;
 

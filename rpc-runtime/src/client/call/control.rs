@@ -18,10 +18,10 @@ use crate::{
         errors,
         inherited::{HandlerId, InstanceId, inherited_instance},
         timer::LocalTimer,
+        user_proof::user_proof,
     },
     conn::ReceivedReply,
     message::control::{TERMINATE, TerminateRequest},
-    net::read_key,
 };
 
 /// Calls terminate, and waits as long as the server announced that its drain may take.
@@ -61,17 +61,12 @@ fn terminate_request(
     wanted: Option<Bytes>,
     origin: Bytes,
 ) -> (TerminateRequest, io::Result<()>) {
-    let instance = on.instance().unwrap_or_default();
-    // A peer elsewhere is never our user on this machine, whatever it asks for.
-    let (proof, key) = match (&instance[..].try_into(), &on.challenge()[..].try_into()) {
-        (Ok(instance), Ok(challenge)) if on.is_loopback => match read_key(*instance) {
-            Ok(key) => (Bytes::copy_from_slice(&key.proof(*instance, *challenge)), Ok(())),
-            Err(error) => (Bytes::new(), Err(error)),
-        },
-        _ => (Bytes::new(), Ok(())),
+    let (proof, key) = match user_proof(on) {
+        Ok(proof) => (proof, Ok(())),
+        Err(error) => (Bytes::new(), Err(error)),
     };
     let request = TerminateRequest {
-        instance_id: wanted.unwrap_or(instance),
+        instance_id: wanted.unwrap_or_else(|| on.instance().unwrap_or_default()),
         origin,
         proof,
     };

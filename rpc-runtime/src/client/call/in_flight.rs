@@ -457,6 +457,7 @@ impl<'a> InFlightCall<'a> {
             let more = self.more.as_deref();
             let request = Request {
                 procedure: self.procedure.id(),
+                called: Some(self.procedure),
                 control: self.class == CallClass::Control,
                 deadline: self.deadline.time(&on.shared, begun),
                 // In the common case the connection does not look at it.

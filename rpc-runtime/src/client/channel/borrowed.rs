@@ -1,7 +1,7 @@
 //! A channel on a connection of a server: handlers call their caller by it.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use super::{
     state::PublishedState,
 };
 use crate::{
-    Compression,
+    Compression, Transport,
     conn::Settings,
     driver::SharedConnection,
     metrics::{CalledMeter, Protocol},
@@ -41,6 +41,8 @@ impl Channel {
             shared: Arc::clone(shared),
             peer: Arc::clone(&peer),
             is_loopback: false,
+            transport: Transport::Custom,
+            protocol: Protocol::Native,
             baton: None,
             place: 0,
             _guard: guard,
@@ -71,6 +73,8 @@ impl Channel {
             changed: Arc::default(),
             published: watch::Sender::new(PublishedState::NEW),
             settling: tokio::sync::Mutex::new(()),
+            // The server lists the connection.
+            listed: OnceLock::new(),
         });
         channel.publish(channel.lock());
         channel

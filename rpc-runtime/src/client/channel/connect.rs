@@ -223,8 +223,7 @@ impl ConnectRace {
         let shared = SharedConnection::new(connection);
         let baton = Baton::new(stream, Arc::clone(&shared), self.settings.max_frame);
         let address = peer.address_arc();
-        let is_loopback = peer.is_loopback();
-        let transport = peer.transport();
+        let (is_loopback, transport) = (peer.is_loopback(), peer.transport());
         let callbacks = self.callbacks.as_ref();
         let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&shared), peer, &baton));
         if after.is_none() {

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::{
-    Compression,
+    Compression, Transport,
     client::connection_failure::ConnectionFailure,
     conn::{Cause, PeerHello, State},
     driver::{Baton, SharedConnection},
+    metrics::Protocol,
     net::Stream,
 };
 
@@ -25,6 +26,9 @@ pub(in crate::client) struct ClientConnection {
     pub(in crate::client) peer: Arc<str>,
     /// True if it goes by TCP to this machine.
     pub(in crate::client) is_loopback: bool,
+    /// The transport and the protocol, for those who look into the process.
+    pub(in crate::client) transport: Transport,
+    pub(in crate::client) protocol: Protocol,
     /// None for a borrowed connection, which its server ends.
     pub(in crate::client) baton: Option<Arc<Baton<Stream>>>,
     /// The index of its address.

@@ -135,6 +135,8 @@ impl Channel {
             shared: Arc::clone(&connection.shared),
             peer: Arc::clone(&connection.peer),
             is_loopback: connection.is_loopback,
+            transport: connection.transport,
+            protocol: connection.protocol,
             baton: Some(Arc::clone(&connection.baton)),
             place: *place,
             _guard: guard,

@@ -41,6 +41,8 @@ pub(in crate::conn) struct KeepAlive {
     sent: u64,
     answered: u64,
     sent_at: Time,
+    /// How long the answer to a ping took that was the newest then.
+    round_trip: Option<Time>,
     /// When the first unanswered ping went.
     waiting_since: Time,
     /// True if a CALL, SEND or DATA went since the last ping: then the floor does not matter.
@@ -118,12 +120,26 @@ impl KeepAlive {
 
     /// Notes the answer to a ping, which answers all earlier ones; false if it was never sent, or is answered already.
     #[must_use]
-    pub(in crate::conn) fn answer(&mut self, ping: u64) -> bool {
+    pub(in crate::conn) fn answer(&mut self, ping: u64, now: Time) -> bool {
         let is_expected = ping > self.answered && ping <= self.sent;
         if is_expected {
             self.answered = ping;
         }
+        // Of the newest it is known when it went.
+        if is_expected && ping == self.sent {
+            self.round_trip = Some(now.saturating_sub(self.sent_at));
+        }
         is_expected
+    }
+
+    /// How long the answer to a ping took last.
+    pub(in crate::conn) fn round_trip(&self) -> Option<Time> {
+        self.round_trip
+    }
+
+    /// When bytes came last; zero before the first.
+    pub(in crate::conn) fn last_read(&self) -> Time {
+        self.last_read
     }
 
     /// Notes a ping of the peer; it replaces earlier unanswered ones. True if it came too early.

@@ -1,12 +1,14 @@
 //! Calls: our open calls, until their outcome is taken and the peer has replied.
 
+mod snapshot;
+
 use std::task::{Context, Poll, Waker};
 
 use super::credit::CreditClaim;
 use crate::{
-    Executed, Metadata, Phase,
+    Executed, Metadata, Phase, Procedure,
     conn::{
-        CallFailure, Cause, ReceivedReply, Time,
+        CallFailure, Cause, ReceivedReply, Request, Time,
         assembly::{Assembly, is_to_copy},
         ids::MAX_ID,
         streams::{flow::Flow, inbox::InboxUse},
@@ -37,6 +39,10 @@ pub(in crate::conn) struct Calls {
 #[derive(Debug)]
 struct OurCall {
     state: CallState,
+    /// The procedure, if it is known by more than its id.
+    called: Option<&'static Procedure>,
+    /// When it was put into the output.
+    at: Time,
     /// Where its last byte ends in the stream; [`UNFINISHED`] while fragments are to come.
     end: u64,
     deadline: Option<Time>,
@@ -55,6 +61,16 @@ enum CallState {
     Done(Result<ReceivedReply, CallFailure>),
     /// The caller has gone.
     Tombstone,
+}
+
+/// A call that is in the output.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::conn) struct PutCall {
+    pub(in crate::conn) id: u64,
+    /// Where its last byte ends in the stream; [`UNFINISHED`] while fragments are to come.
+    pub(in crate::conn) end: u64,
+    /// The time now.
+    pub(in crate::conn) at: Time,
 }
 
 /// A reply with more fragments to come.
@@ -130,22 +146,24 @@ impl Calls {
         self.last_id
     }
 
-    /// Adds a call that is in the output up to `end`; the task of `cx` waits for its outcome.
+    /// Adds a call that is in the output; the task of `cx` waits for its outcome.
     #[inline(always)]
     pub(in crate::conn) fn open(
         &mut self,
-        id: u64,
-        end: u64,
-        deadline: Option<Time>,
+        put: PutCall,
+        request: &Request<'_>,
         claim: CreditClaim,
         flow: Option<Box<Flow>>,
         cx: &Context<'_>,
     ) {
+        let PutCall { id, end, at } = put;
         let waker = Some(cx.waker().clone());
         self.table.insert(id, || OurCall {
             state: CallState::Waiting(waker),
+            called: request.called,
+            at,
             end,
-            deadline,
+            deadline: request.deadline,
             claim,
             open: true,
             reply: None,

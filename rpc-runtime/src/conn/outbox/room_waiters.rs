@@ -185,6 +185,11 @@ impl RoomWaiters {
         self.waiting.values().filter_map(|waiting| waiting.deadline).min()
     }
 
+    /// True if a task waits under `key`.
+    pub(in crate::conn) fn has(&self, key: u64) -> bool {
+        self.waiting.contains_key(&key)
+    }
+
     /// How many bytes the messages of all waiters have.
     pub(in crate::conn) fn bytes(&self) -> u64 {
         self.bytes

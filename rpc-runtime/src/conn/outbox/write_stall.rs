@@ -25,6 +25,11 @@ impl WriteStall {
         })
     }
 
+    /// When it began.
+    pub(in crate::conn) fn since(&self) -> Time {
+        self.since
+    }
+
     /// When the peer has had `time` for it.
     pub(in crate::conn) fn due(&self, time: Time) -> Time {
         self.since.saturating_add(time)

@@ -46,6 +46,11 @@ impl Outflow {
         self.end != EndFrame::Open
     }
 
+    /// True if a sender waits for credit.
+    pub(in crate::conn) fn waits_for_credit(&self) -> bool {
+        self.waker.is_some() && self.end == EndFrame::Open && self.sent >= self.granted
+    }
+
     /// How many bytes may still be sent, if a message may start.
     pub(in crate::conn) fn left(&self) -> u64 {
         self.granted.saturating_sub(self.sent)

@@ -242,9 +242,9 @@ impl Theirs {
                 .put_status(frame.id, refusal.code, &refusal.text, Flags::NOT_EXECUTED);
             expect_rest(frame, step);
         } else if more {
-            let fate = Fate::Dropped(refusal.reason);
+            let stage = RequestStage::Discarding(Fate::Dropped(refusal.reason));
             let request =
-                TheirRequest::refused(RequestStage::Discarding(fate), one_way, false, len, counts, step.now);
+                TheirRequest::refused(stage, one_way, false, frame.procedure, len, counts, step.now);
             self.requests.insert(frame.id, request);
         } else {
             self.requests.release_send(charge(len));
@@ -294,7 +294,7 @@ impl Theirs {
             queue_us: 0,
         };
         let stage = RequestStage::Withdrawn(withdrawn);
-        let request = TheirRequest::refused(stage, one_way, control, len, counts, step.now);
+        let request = TheirRequest::refused(stage, one_way, control, frame.procedure, len, counts, step.now);
         self.requests.insert(frame.id, request);
         self.requests.withdraw(frame.id, withdrawn);
         expect_rest(frame, step);
@@ -315,11 +315,7 @@ impl Theirs {
         let payload = whole(frame)?;
         let metadata = frame.extra.take_metadata();
         let kept = IntakeUse::new(payload.bytes().len() as u64, metadata.held_len());
-        let body = RequestBody {
-            procedure: frame.procedure,
-            metadata,
-            payload,
-        };
+        let body = RequestBody { metadata, payload };
         self.insert(frame, RequestStage::Queued(body), kept, first, step);
         self.complete_request(frame.id, first.one_way, step);
         Ok(())
@@ -336,11 +332,7 @@ impl Theirs {
         assembly.push(frame)?;
         let metadata = frame.extra.take_metadata();
         let kept = IntakeUse::new(assembly.kept() as u64, metadata.held_len());
-        let partial = PartialRequest {
-            procedure: frame.procedure,
-            metadata,
-            assembly,
-        };
+        let partial = PartialRequest { metadata, assembly };
         self.insert(
             frame,
             RequestStage::Receiving(Box::new(partial)),
@@ -374,6 +366,7 @@ impl Theirs {
         let request = TheirRequest {
             one_way,
             control,
+            procedure: frame.procedure,
             depth: depth_of(frame),
             priority: priority_of(frame, control, step),
             stage,
@@ -528,7 +521,6 @@ impl Theirs {
         let one_way = request.one_way;
         if let RequestStage::Receiving(partial) = &mut request.stage {
             let body = RequestBody {
-                procedure: partial.procedure,
                 metadata: std::mem::take(&mut partial.metadata),
                 payload,
             };

@@ -21,6 +21,7 @@ use crate::{
 pub(in crate::conn) struct TheirRequest {
     pub(in crate::conn) one_way: bool,
     pub(in crate::conn) control: bool,
+    pub(in crate::conn) procedure: u64,
     /// How many calls it is nested in.
     pub(in crate::conn) depth: u8,
     /// The priority of what is sent for it.
@@ -121,7 +122,6 @@ pub(in crate::conn) struct Withdrawn {
 
 /// What the handler of a request gets.
 pub(in crate::conn) struct RequestBody {
-    pub(in crate::conn) procedure: u64,
     pub(in crate::conn) metadata: Metadata,
     pub(in crate::conn) payload: Encoded,
 }
@@ -132,6 +132,7 @@ impl TheirRequest {
         stage: RequestStage,
         one_way: bool,
         control: bool,
+        procedure: u64,
         len: u64,
         counts: Option<&'static CallCounts>,
         now: Time,
@@ -140,6 +141,7 @@ impl TheirRequest {
             one_way,
             control,
             counts,
+            procedure,
             depth: 0,
             priority: Priority::Normal,
             stage,
@@ -169,7 +171,7 @@ impl TheirRequest {
         Some(Arrived {
             id: CallId(id),
             one_way: self.one_way,
-            procedure: body.procedure,
+            procedure: self.procedure,
             deadline: self.deadline,
             metadata: body.metadata,
             payload: body.payload,
@@ -268,7 +270,6 @@ pub(super) enum LeftFrom {
 /// A request of which more fragments come.
 #[derive(Debug)]
 pub(in crate::conn) struct PartialRequest {
-    pub(in crate::conn) procedure: u64,
     pub(in crate::conn) metadata: Metadata,
     pub(in crate::conn) assembly: Assembly,
 }

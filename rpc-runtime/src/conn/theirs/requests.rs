@@ -1,6 +1,7 @@
 //! Requests: the table of what the peer has asked for.
 
 mod running_row;
+mod snapshot;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -297,7 +298,6 @@ impl RequestTable {
         }
         debug_assert!(matches!(request.stage, RequestStage::Taken), "it runs");
         request.stage = RequestStage::Queued(RequestBody {
-            procedure: arrived.procedure,
             metadata: arrived.metadata,
             payload: arrived.payload,
         });

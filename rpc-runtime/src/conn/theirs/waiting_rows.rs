@@ -83,13 +83,13 @@ impl WaitingRow {
         self.next += 2;
         self.left -= 1;
         let body = RequestBody {
-            procedure: self.procedure,
             metadata: Metadata::new(),
             payload: Encoded::plain(message),
         };
         let request = TheirRequest {
             one_way: true,
             control: self.control,
+            procedure: self.procedure,
             depth: self.depth,
             priority: self.priority,
             stage: RequestStage::Queued(body),
@@ -155,6 +155,11 @@ impl WaitingRows {
         let mut ids: Vec<u64> = selected.map(|(&id, _)| id).collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// All rows.
+    pub(super) fn all(&self) -> impl Iterator<Item = &WaitingRow> {
+        self.rows.values()
     }
 
     /// How many requests wait in rows before the id `before`.

@@ -23,7 +23,7 @@ use crate::{
     message::{control, depth, procedure::Run},
     net::Stream,
     server::{
-        builtin,
+        builtin, operators,
         router::Route,
         state::ServerState,
         terminate::{Asker, Decision, TerminateKind},
@@ -255,7 +255,7 @@ impl Dispatcher {
             // The woken task must not lie behind this handler either: a further task moves it to where other workers take it.
             session.runtime().spawn(async {});
         }
-        session.stalls().begin(self.turn, index);
+        session.stalls().begin(self.turn, index, id);
         session.monitor();
         let timed = arrived_at
             .filter(|_| run == Run::InOrder)
@@ -275,7 +275,7 @@ impl Dispatcher {
         }
         match task {
             Some(task) if run == Run::Blocking => {
-                blocking::spawn(session.runtime(), task, server.view().threads());
+                blocking::spawn(session.runtime(), task.may_block(), server.view().threads());
             }
             Some(task) => {
                 pass.woke = true;
@@ -290,6 +290,7 @@ impl Dispatcher {
 /// Makes the handler of a call: by the service of its procedure, or by the control service, which needs the server.
 fn make_handler(server: &Arc<ServerState>, route: &Route, call: Incoming) -> Handler {
     match route.service() {
+        Some(service) if route.is_for_operators() => operators::call(server, service, route.index(), call),
         Some(service) => service.call(route.index(), call),
         None => builtin::call(server, route.index(), call),
     }

@@ -21,6 +21,8 @@ pub(crate) struct HandlerTask {
     /// The handler's place among the server's handler tasks, if it counts against the limit.
     _counted: Option<HandlerTaskPlace>,
     id: CallId,
+    /// True if the handler may block its thread.
+    may_block: bool,
     /// The route that learns how long the first poll took; none if the dispatcher has done that poll.
     measure: Option<usize>,
     session: Arc<Dispatched>,
@@ -54,9 +56,16 @@ impl HandlerTask {
             handler: Some(handler),
             _counted: counted.then(|| HandlerTaskPlace::new(Arc::clone(session.state()))),
             id,
+            may_block: false,
             measure,
             session,
         }
+    }
+
+    /// Lets the handler block its thread, which is not one that drives tasks.
+    pub(crate) fn may_block(mut self) -> Self {
+        self.may_block = true;
+        self
     }
 
     /// Ready when the answer is no longer wanted.
@@ -103,7 +112,9 @@ impl Future for HandlerTask {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let session = Arc::clone(&this.session);
-        let _poll = session.stalls().poll_in_task();
+        let _poll = session
+            .stalls()
+            .poll_in_task((!this.may_block).then_some(this.id));
         session.monitor();
         // A driver that this worker wakes would lie behind a handler that blocks, where no other worker can take it. It is
         // woken after the poll, or by the monitor if the poll lasts.

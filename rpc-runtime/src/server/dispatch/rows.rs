@@ -33,7 +33,7 @@ impl Dispatcher {
         }
         let turns = Arc::new(RowTurns::new(self.turn, most));
         session.batch().hold_row(first, stalls, &turns);
-        stalls.begin(self.turn, index);
+        stalls.begin(self.turn, index, first);
         session.monitor();
         let timed = is_timed(self.turn).then(Instant::now);
         let (pending, _) = session.first_poll(None, pass.now(), || {
@@ -166,7 +166,7 @@ mod tests {
         };
         let turns = Arc::new(RowTurns::new(0, usize::MAX));
         let session = Arc::<Dispatched>::clone(session);
-        session.stalls().begin(0, 0);
+        session.stalls().begin(0, 0, CallId(1));
         let mut handler = make(Incoming::of_row(
             session.clone(),
             arrived,

@@ -29,7 +29,7 @@ use std::{
 
 use crate::{
     base::panic::Panic,
-    session::{StallRecord, StallSnapshot},
+    session::{StallRecord, StallSnapshot, TaskLook},
 };
 
 /// What the monitor does with a connection.
@@ -124,6 +124,8 @@ impl StallMonitor {
 struct MonitorEntry<M: ?Sized> {
     monitored: Arc<M>,
     last: StallSnapshot,
+    /// The polls in tasks that the last look found.
+    tasks: TaskLook,
     /// For how many looks nothing has changed.
     still: u32,
     /// The number of the last poke.
@@ -141,6 +143,7 @@ impl<M: Monitored + ?Sized> MonitorEntry<M> {
         Self {
             monitored,
             last,
+            tasks: TaskLook::default(),
             still: 0,
             poke,
             pause: 0,
@@ -150,6 +153,7 @@ impl<M: Monitored + ?Sized> MonitorEntry<M> {
 
     /// Looks again. Returns false when there is nothing to look at any more.
     fn check(&mut self) -> bool {
+        self.monitored.stalls().look_at_tasks(&mut self.tasks);
         let is_answered = self.is_answered();
         let snapshot = self.monitored.stalls().snapshot();
         if snapshot != self.last {
@@ -211,6 +215,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::conn::CallId;
 
     #[derive(Default)]
     struct FakeConnection {
@@ -247,7 +252,7 @@ mod tests {
     #[test]
     fn a_poll_seen_twice_loses_its_turn_once() {
         let fake = Arc::new(FakeConnection::default());
-        fake.stalls.begin(0, 7);
+        fake.stalls.begin(0, 7, CallId(9));
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
         for _ in 0..4 {
             assert!(entry.check());
@@ -262,7 +267,7 @@ mod tests {
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
         let mut turn = 0;
         for _ in 0..10 {
-            fake.stalls.begin(turn, 0);
+            fake.stalls.begin(turn, 0, CallId(9));
             assert!(entry.check());
             turn = fake.stalls.end(turn).unwrap();
         }
@@ -273,9 +278,9 @@ mod tests {
     fn a_late_dispatcher_does_not_take_its_successors_turn() {
         let fake = Arc::new(FakeConnection::default());
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
-        fake.stalls.begin(0, 0);
+        fake.stalls.begin(0, 0, CallId(9));
         assert!(entry.check() && entry.check());
-        fake.stalls.begin(2, 0);
+        fake.stalls.begin(2, 0, CallId(9));
         assert_eq!(fake.stalls.end(0), None);
         assert_eq!(fake.stalls.end(2), Some(4));
     }
@@ -285,14 +290,14 @@ mod tests {
         let fake = Arc::new(FakeConnection::default());
         let stalls = &fake.stalls;
         assert_eq!(stalls.polls(), 0);
-        let first = stalls.poll_in_task();
-        let second = stalls.poll_in_task();
-        stalls.begin(0, 0);
+        let first = stalls.poll_in_task(Some(CallId(9)));
+        let second = stalls.poll_in_task(Some(CallId(9)));
+        stalls.begin(0, 0, CallId(9));
         assert_eq!(stalls.polls(), 3);
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
         assert!(entry.check() && entry.check());
         assert_eq!(stalls.polls(), 3, "one of them has lost its turn");
-        stalls.begin(2, 0);
+        stalls.begin(2, 0, CallId(9));
         assert_eq!(stalls.polls(), 4);
         assert_eq!(stalls.end(2), Some(4));
         assert_eq!(stalls.end(0), None);
@@ -303,10 +308,57 @@ mod tests {
     }
 
     #[test]
+    fn polls_that_last_are_named_until_they_end() {
+        let fake = Arc::new(FakeConnection::default());
+        let stalls = &fake.stalls;
+        let calls = || {
+            stalls
+                .blocked()
+                .iter()
+                .map(|poll| poll.call.0)
+                .collect::<Vec<_>>()
+        };
+        let mut entry = MonitorEntry::new(Arc::clone(&fake));
+        // The third call of a row, in the dispatcher's turn 4.
+        stalls.begin(0, 0, CallId(11));
+        assert_eq!(stalls.go_on(0), Some(2));
+        assert_eq!(stalls.go_on(2), Some(4));
+        let long = stalls.poll_in_task(Some(CallId(21)));
+        drop(stalls.poll_in_task(Some(CallId(23))));
+        let may_block = stalls.poll_in_task(None);
+        assert!(entry.check());
+        assert!(calls().is_empty(), "seen once");
+        let young = stalls.poll_in_task(Some(CallId(25)));
+        assert!(entry.check());
+        assert_eq!(
+            calls(),
+            [21],
+            "the record has changed, so the first poll may be another one"
+        );
+        assert!(entry.check());
+        assert_eq!(calls(), [21, 25, 15]);
+        drop(young);
+        assert_eq!(calls(), [21, 15]);
+        assert_eq!(stalls.end(4), None);
+        assert_eq!(calls(), [21]);
+        drop((long, may_block));
+        assert!(calls().is_empty());
+        // The places are free again.
+        let again: Vec<_> = (0..8)
+            .map(|n| stalls.poll_in_task(Some(CallId(31 + 2 * n))))
+            .collect();
+        let _ninth = stalls.poll_in_task(Some(CallId(99)));
+        assert!(entry.check() && entry.check());
+        assert_eq!(calls(), [31, 33, 35, 37, 39, 41, 43, 45]);
+        drop(again);
+        assert!(calls().is_empty());
+    }
+
+    #[test]
     fn a_long_poll_in_a_task_is_poked_once() {
         let fake = Arc::new(FakeConnection::default());
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
-        let guard = fake.stalls.poll_in_task();
+        let guard = fake.stalls.poll_in_task(Some(CallId(9)));
         for _ in 0..5 {
             assert!(entry.check());
         }
@@ -320,7 +372,7 @@ mod tests {
         let fake = Arc::new(FakeConnection::default());
         fake.mute.store(true, Ordering::Relaxed);
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
-        let _guard = fake.stalls.poll_in_task();
+        let _guard = fake.stalls.poll_in_task(Some(CallId(9)));
         assert!(entry.check() && entry.check());
         for _ in 0..1000 {
             assert!(entry.check(), "not delisted before the answer");

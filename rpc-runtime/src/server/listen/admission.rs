@@ -16,18 +16,45 @@ use crate::{conn::Cut, server::until::until};
 /// The limits of connections and handshakes, shared by all listeners of a server.
 pub(crate) struct AdmissionLimits {
     connections: Arc<Semaphore>,
+    max_connections: usize,
     handshakes: Handshakes,
+    max_handshakes: usize,
+}
+
+/// How many places there are, and how many are taken.
+pub(crate) struct Places {
+    pub(crate) max: usize,
+    pub(crate) used: usize,
 }
 
 impl AdmissionLimits {
+    /// The default of handshakes.
+    pub(crate) const MAX_HANDSHAKES: usize = 256;
+
     pub(crate) fn new(max_connections: usize, max_handshakes: usize) -> Self {
+        let max_connections = max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let max_handshakes = max_handshakes.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            connections: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            connections: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
             handshakes: Handshakes {
-                slots: Arc::new(Semaphore::new(max_handshakes.clamp(1, Semaphore::MAX_PERMITS))),
+                slots: Arc::new(Semaphore::new(max_handshakes)),
                 open: Mutex::default(),
             },
+            max_handshakes,
         }
+    }
+
+    /// How many places there are for connections and for handshakes, and how many are taken.
+    pub(crate) fn used(&self) -> (Places, Places) {
+        let places = |max: usize, left: &Semaphore| Places {
+            max,
+            used: max.saturating_sub(left.available_permits()),
+        };
+        (
+            places(self.max_connections, &self.connections),
+            places(self.max_handshakes, &self.handshakes.slots),
+        )
     }
 
     /// Returns whether a further connection has to wait for the end of another one.

@@ -12,6 +12,7 @@ use crate::{
     Limits, Peer, Procedure,
     conn::{Cut, Settings},
     driver::SharedConnection,
+    inspect::StreamTraffic,
     metrics::{EndLabel, OpenConnection, Protocol, Side},
     net::{Opening, Stream, TlsFailure},
     server::{
@@ -156,10 +157,11 @@ impl Host for ServerState {
         stream: Stream,
         peer: Peer,
         values: Arc<CallValues>,
+        traffic: Arc<StreamTraffic>,
     ) -> Option<Arc<SharedConnection>> {
         let session = serve_session(&self, stream, peer, None, &Handle::current(), Protocol::Grpc)?;
         // The client makes no call before it has this connection.
-        session.set_call_values(values);
+        session.set_guest(values, traffic);
         Some(Arc::clone(session.shared()))
     }
 }

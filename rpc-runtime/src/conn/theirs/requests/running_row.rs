@@ -23,11 +23,11 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::conn) struct RunningRow {
     /// The requests that may not have ended.
-    row: WaitingRow,
+    pub(super) row: WaitingRow,
     last_id: u64,
     /// Since when they count as executed, one after the other.
-    since: Time,
-    unwanted: Option<Unwanted>,
+    pub(super) since: Time,
+    pub(super) unwanted: Option<Unwanted>,
     /// Requests with a record for the tasks that wait until they are unwanted. They end with those of the row around them.
     watched: Vec<u64>,
 }
@@ -51,7 +51,7 @@ impl RunningRow {
     }
 
     /// How many requests it has that the table does not count.
-    fn unlisted(&self) -> usize {
+    pub(super) fn unlisted(&self) -> usize {
         self.row.left - self.watched.len()
     }
 }
@@ -197,6 +197,7 @@ impl RequestTable {
                 let request = TheirRequest {
                     one_way: true,
                     control: row.control,
+                    procedure: row.procedure,
                     depth: row.depth,
                     priority: row.priority,
                     stage: RequestStage::Running(running.since),
