@@ -9,6 +9,8 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../docs/tutorial.md")]
     mod tutorial {}
+    #[doc = include_str!("../docs/how-to/behind-a-proxy.md")]
+    mod behind_a_proxy {}
     #[doc = include_str!("../docs/how-to/behind-nginx.md")]
     mod behind_nginx {}
     #[doc = include_str!("../docs/how-to/call-back.md")]
@@ -43,6 +45,12 @@ mod documents {
     mod priorities {}
     #[doc = include_str!("../docs/how-to/serve-grpc.md")]
     mod serve_grpc {}
+    #[doc = include_str!("../docs/how-to/replace-a-running-server.md")]
+    mod replace_a_running_server {}
+    #[doc = include_str!("../docs/how-to/run-in-kubernetes.md")]
+    mod run_in_kubernetes {}
+    #[doc = include_str!("../docs/how-to/run-under-systemd.md")]
+    mod run_under_systemd {}
     #[doc = include_str!("../docs/how-to/roles.md")]
     mod roles {}
     #[doc = include_str!("../docs/how-to/set-deadlines.md")]

@@ -1,29 +1,52 @@
 //! Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.
 
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, IsTerminal},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use demo_api::demo::kv::v1::KvServer;
 use demo_server::Store;
 use rpc_http::Http;
-use rpc_runtime::{DrainReport, Error, Limits, Server, server::TerminatePolicy};
+use rpc_runtime::{
+    DrainReport, Error, Limits, Server,
+    server::{ServerHandle, TerminatePolicy},
+};
 use rpc_services::{Health, Inspect, Reflection};
+use rpc_systemd::{Sockets, Successor};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.
 ///
 /// Prints one line per address on stdout, `listening tcp://127.0.0.1:5005`, with the real port. Everything else goes to
 /// stderr. Exit code: 0 after a clean drain, 6 if the drain cut off calls, 5 if the server cannot listen.
+///
+/// At SIGUSR2 it starts the program at its path again, which takes over its listening sockets.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// An address to listen on: tcp://host:port (port 0 takes a free one) or unix:/path. May be repeated.
+    /// An address to listen on: tcp://host:port (port 0 takes a free one), unix:/path, or fd:NAME for a socket of systemd. May be
+    /// repeated.
     #[arg(long, value_name = "ADDRESS", default_value = "tcp://127.0.0.1:5005")]
     listen: Vec<String>,
 
-    /// The time for open calls to finish after a terminate, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    drain_timeout: u64,
+    /// The networks of the proxies that connect, as 10.0.0.0/8: each connection over TCP then begins with a PROXY header, version 2. May be
+    /// repeated.
+    #[arg(long, value_name = "NETWORK")]
+    behind_proxy: Vec<String>,
+
+    /// The time for open calls to finish after a terminate, in seconds. Default: 30, or with --lame-duck what makes the whole stop 29 s.
+    #[arg(long, value_name = "SECONDS")]
+    drain_timeout: Option<u64>,
+
+    /// The time after SIGTERM in which the server still accepts, and says that it is not ready, in seconds. Kubernetes needs some.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    lame_duck: u64,
 
     /// The most open calls of one connection, at least 16.
     #[arg(long, value_name = "CALLS", default_value_t = 1024)]
@@ -51,17 +74,21 @@ enum Terminate {
 }
 
 fn main() -> ExitCode {
+    // First of all, before there are other threads.
+    let sockets = Sockets::take();
+    // The path of this program as long as it is there: a new version may replace the file.
+    let program = env::current_exe();
     let args = Args::parse();
     // RUST_LOG=debug shows every connection. Payloads and metadata values are never logged.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     // `run` ends the process even if a handler blocks its thread for ever.
     rpc_runtime::run(async {
-        match serve(args).await {
+        match serve(args, sockets, program.map(OsString::from)).await {
             Ok(report) => {
                 eprintln!("terminated: {report}");
                 report.exit_code()
@@ -74,7 +101,12 @@ fn main() -> ExitCode {
     })
 }
 
-async fn serve(args: Args) -> Result<DrainReport, Error> {
+async fn serve(
+    args: Args,
+    sockets: Result<Sockets, Error>,
+    program: io::Result<OsString>,
+) -> Result<DrainReport, Error> {
+    let mut sockets = sockets?;
     let mut server = Server::builder()
         .service(KvServer::new(Store::default()))
         .service(Health::new())
@@ -88,15 +120,25 @@ async fn serve(args: Args) -> Result<DrainReport, Error> {
                 .max_message(args.max_message),
         )
         .max_connections(args.max_connections)
-        .drain_timeout(Duration::from_secs(args.drain_timeout))
+        .lame_duck(Duration::from_secs(args.lame_duck))
         .terminate_policy(match args.terminate {
             Terminate::Local => TerminatePolicy::default(),
             Terminate::Loopback => TerminatePolicy::loopback(),
             Terminate::Disabled => TerminatePolicy::disabled(),
         });
-    for address in &args.listen {
-        server = server.listener(address);
+    if let Some(seconds) = args.drain_timeout {
+        server = server.drain_timeout(Duration::from_secs(seconds));
     }
+    for address in &args.listen {
+        for endpoint in sockets.endpoints(address)? {
+            let is_proxied = !args.behind_proxy.is_empty() && !address.starts_with("unix:");
+            server = server.listener(match is_proxied {
+                true => endpoint.behind_proxies(&args.behind_proxy),
+                false => endpoint,
+            });
+        }
+    }
+    drop(sockets);
     let server = server.bind().await?;
     for address in server.addresses() {
         println!("listening {address}");
@@ -108,7 +150,24 @@ async fn serve(args: Args) -> Result<DrainReport, Error> {
             eprintln!(r#"gRPC: grpcurl -plaintext -d '{{"text":"hello"}}' {place} demo.kv.v1.Kv/rpc_ping"#);
         }
     }
-    server.serve().await
+    if let Ok(program) = program {
+        tokio::spawn(replace_at_sigusr2(program, server.handle()));
+    }
+    rpc_systemd::serve(server).await
+}
+
+/// Hands the listening sockets over to a new process of `program` at SIGUSR2, and tries again at the next one if that fails.
+async fn replace_at_sigusr2(program: OsString, server: ServerHandle) {
+    let Ok(mut signals) = signal(SignalKind::user_defined2()) else {
+        return;
+    };
+    while signals.recv().await.is_some() {
+        let successor = Successor::new(&program).args(env::args_os().skip(1));
+        match successor.take_over(&server).await {
+            Ok(pid) => return eprintln!("handed over to process {pid}"),
+            Err(error) => eprintln!("error: {error:#}"),
+        }
+    }
 }
 
 /// The address of the server, as grpcurl takes it.

@@ -134,7 +134,11 @@ impl Connection {
 
     /// Counts by `meters` from now on. It is called before anything happens on the connection.
     pub(crate) fn measure(&mut self, meters: ConnectionMeters) {
-        let ConnectionMeters { served, sends, traffic } = meters;
+        let ConnectionMeters {
+            served,
+            sends,
+            traffic,
+        } = meters;
         self.theirs.measure(served);
         self.ours.measure(sends);
         self.traffic = traffic;

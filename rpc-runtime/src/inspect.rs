@@ -37,8 +37,6 @@ pub(crate) use self::registry::{
     BlockedHandler, ConnectionFacts, InspectedConnection, Listed, Owner, OwnerLimit, list,
 };
 pub(crate) use self::stream_traffic::StreamTraffic;
-#[doc(no_inline)]
-pub use crate::metrics::Side;
 pub use self::{
     call_view::CallView,
     connection_view::{ConnectionStage, ConnectionView},
@@ -50,6 +48,8 @@ pub use crate::api::{
     call_state::{CallState, CancelledBy},
     limit_value::LimitValue,
 };
+#[doc(no_inline)]
+pub use crate::metrics::Side;
 
 /// Lists the connections of all servers and clients of this process, in the order of their numbers, at most 1,000.
 ///

@@ -37,14 +37,6 @@ mod snapshot;
 mod totals;
 mod traffic;
 
-pub use self::{
-    family::{Family, Kind, Sample, Value},
-    histogram::Histogram,
-    labels::{Protocol, Side},
-    procedure_calls::ProcedureCalls,
-    render::Format,
-    snapshot::{Snapshot, render, snapshot},
-};
 pub(crate) use self::{
     calls::CallCounts,
     connections::OpenConnection,
@@ -55,6 +47,14 @@ pub(crate) use self::{
     shard::Shard,
     totals::{ClientTotals, DRAINS, LIMITS},
     traffic::{SendCounts, Traffic},
+};
+pub use self::{
+    family::{Family, Kind, Sample, Value},
+    histogram::Histogram,
+    labels::{Protocol, Side},
+    procedure_calls::ProcedureCalls,
+    render::Format,
+    snapshot::{Snapshot, render, snapshot},
 };
 #[cfg(feature = "_tls")]
 pub(crate) use self::{

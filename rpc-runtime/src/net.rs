@@ -3,9 +3,12 @@
 mod address;
 mod custom;
 mod listener;
+mod listening_socket;
 mod memory;
 pub(crate) mod network;
 mod peer;
+mod proxy_gate;
+mod proxy_header;
 mod resolve;
 mod security;
 mod socket_file;
@@ -13,6 +16,7 @@ mod socket_file;
 mod system_calls;
 mod terminate_key;
 mod transport;
+mod trusted_networks;
 mod uid;
 mod unix_servers;
 mod unix_socket;
@@ -42,13 +46,16 @@ pub(crate) use self::{
     address::Address,
     custom::{Connector, IncomingStreams},
     listener::{Listener, lacks_resources, peer_has_left},
+    proxy_gate::ProxyGate,
+    proxy_header::ProxyFault,
     resolve::name_of,
     security::{ClientSecurity, ServerSecurity, TlsFailure},
     terminate_key::{Challenge, KeyFile, read_key},
+    trusted_networks::TrustedNetworks,
     uid::own_uid,
     unix_servers::{UnixServers, WrongUnixServer},
 };
-pub use self::{peer::Peer, transport::Transport};
+pub use self::{listening_socket::ListeningSocket, peer::Peer, transport::Transport};
 
 /// One established byte stream of any transport.
 #[derive(Debug)]

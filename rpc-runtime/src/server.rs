@@ -12,6 +12,7 @@ mod connections;
 mod cut_log;
 mod dispatch;
 mod drain;
+mod endpoint;
 mod guest;
 mod handle;
 mod in_process;
@@ -19,6 +20,8 @@ mod inspected;
 mod listen;
 mod near_paths;
 mod operators;
+mod own_sockets;
+mod pulse;
 mod router;
 mod run;
 mod state;
@@ -36,12 +39,13 @@ use tokio::runtime::Handle;
 pub use crate::{
     api::{counters::Counters, load::Load, report::DrainReport},
     message::procedure::Procedure,
-    net::{Peer, Transport},
+    net::{ListeningSocket, Peer, Transport},
     session::{CallValue, Context, Handler, Incoming, Service},
 };
 
 pub use self::{
     builder::ServerBuilder,
+    endpoint::Endpoint,
     guest::{
         Guest, GuestConnection, GuestHandshake, GuestServer, GuestStream, HeldMemory, PeerCut, PeerFault,
     },
@@ -181,7 +185,7 @@ impl Server {
         let signals = signals.then(Signals::listen).transpose()?;
         for (runtime, listener) in listeners {
             let accept_loop = accept(Arc::clone(server), listener, Arc::clone(&admission));
-            let accepting = runtime.spawn(accept_loop);
+            let accepting = runtime.spawn(server.pulse().watch(accept_loop));
             if let Err(accepting) = server.add_accepting(accepting) {
                 // The drain did not wait for this loop, so it is waited for here until it has closed its listener.
                 let _ = accepting.await;

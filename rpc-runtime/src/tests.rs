@@ -21,6 +21,7 @@ fn public_types_may_be_sent_shared_and_moved() {
         Transport,
     )>();
     movable::<(Server, ServerBuilder, ServerHandle, TerminatePolicy)>();
+    movable::<(Endpoint, ListeningSocket)>();
     movable::<(Code, Error, Executed, LostSends, Phase, Status)>();
     movable::<(Answer, ClientCall, FromFn<ClientCall, fn()>, Layered, ServerCall)>();
     movable::<(Next<ClientCall>, Next<ServerCall>)>();

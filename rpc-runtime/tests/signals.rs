@@ -5,7 +5,7 @@
 use std::{
     process::{Command, ExitCode, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rpc_runtime::{
@@ -61,6 +61,71 @@ async fn the_first_signal_drains_and_the_second_aborts() {
             "allowed false abort signal SIGINT "
         ]
     );
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn sigterm_makes_a_lame_duck_that_serves_until_the_second_signal() {
+    let _alone = PROCESS.lock().await;
+    let logged = Logged::here();
+    let lab = Lab::default();
+    let server = lab
+        .serve_with("tcp://127.0.0.1:0", |server| {
+            server.signals(true).lame_duck(60 * LONG).drain_timeout(LONG)
+        })
+        .await;
+    assert_eq!(server.handle.stop_limit(), 61 * LONG + Duration::from_secs(3));
+    let old = server.client().await;
+    signal("-TERM");
+    within(server.handle.stopping()).await;
+    for _ in 0..3 {
+        assert_eq!(text(&old, &ECHO, "old").await.unwrap(), "old");
+        assert_eq!(text(&server.client().await, &ECHO, "new").await.unwrap(), "new");
+    }
+    let open = start(&old, &WAIT, "open");
+    lab.logged("open began").await;
+    signal("-TERM");
+    let report = server.report().await;
+    assert_eq!((report.completed() > 0, report.aborted()), (false, 1), "{report}");
+    within(open).await.unwrap().unwrap_err();
+    assert_eq!(logged.audit().len(), 2);
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_lame_duck_drains_when_its_time_is_over() {
+    let _alone = PROCESS.lock().await;
+    let lab = Lab::default();
+    let time = Duration::from_millis(300);
+    let server = lab
+        .serve_with("mem:signals-lame-duck", |server| {
+            server.signals(true).lame_duck(time).drain_timeout(10 * LONG)
+        })
+        .await;
+    let open = start(&server.client().await, &WAIT, "open");
+    lab.logged("open began").await;
+    let begun = Instant::now();
+    signal("-TERM");
+    while Client::connect("mem:signals-lame-duck").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(begun.elapsed() >= time, "it accepted until then");
+    lab.release();
+    assert_eq!(within(open).await.unwrap().unwrap(), "open");
+    assert!(server.report().await.is_clean());
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn ctrl_c_makes_no_lame_duck() {
+    let _alone = PROCESS.lock().await;
+    let lab = Lab::default();
+    let server = lab
+        .serve_with("mem:signals-no-lame-duck", |server| {
+            server.signals(true).lame_duck(60 * LONG)
+        })
+        .await;
+    // It listens for signals when it serves.
+    drop(server.client().await);
+    signal("-INT");
+    assert!(server.report().await.is_clean());
 }
 
 #[tokio::test(crate = "test_support::gate")]

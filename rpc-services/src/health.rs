@@ -11,7 +11,7 @@ use rpc_runtime::{
     Result,
     server::{Handler, Incoming, Procedure, Service},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use self::{answers::Answers, statuses::Statuses};
 pub use self::{handle::HealthHandle, statuses::ServingStatus};
@@ -22,8 +22,8 @@ use crate::{grpc::health::v1::HealthServer, service_names::service_names};
 /// All services of the server are SERVING from the start, and so is the server itself, whose name is "". A [`HealthHandle`] changes that.
 ///
 /// When a drain is asked for, by a terminate, by a signal or by the program, everything is NOT_SERVING before anything else happens, and stays so:
-/// listeners still accept, and calls still start. The drain goes on when those who watch have been told, at most a second later. With
-/// [`Health::notice`] it waits longer, so that those who ask now and then learn of it, too.
+/// listeners still accept, and calls still start. The drain goes on when those who watch have been told, at most a second later. Those who ask now and
+/// then need more time to learn of it: [`ServerBuilder::lame_duck`](rpc_runtime::server::ServerBuilder::lame_duck) gives it.
 ///
 /// ```
 /// # #[tokio::main]
@@ -49,7 +49,6 @@ use crate::{grpc::health::v1::HealthServer, service_names::service_names};
 #[must_use = "it does nothing until a server serves it"]
 pub struct Health {
     statuses: Arc<Statuses>,
-    notice: Duration,
     server: HealthServer<Answers>,
 }
 
@@ -59,7 +58,6 @@ impl Health {
         let statuses = Arc::<Statuses>::default();
         Self {
             statuses: Arc::clone(&statuses),
-            notice: Duration::ZERO,
             server: HealthServer::new(Answers(statuses)),
         }
     }
@@ -67,15 +65,6 @@ impl Health {
     /// Returns a handle, which sets the status of the server and of its services.
     pub fn handle(&self) -> HealthHandle {
         HealthHandle::new(Arc::clone(&self.statuses))
-    }
-
-    /// Sets how long the server goes on, NOT_SERVING, before it drains. Default: not at all.
-    ///
-    /// Meanwhile it accepts connections and calls as before. The time counts as part of the drain timeout, so it has to be shorter: what is left is
-    /// for open calls. Set it to what a load balancer takes to notice: its interval between two checks, and a little more.
-    pub fn notice(mut self, time: Duration) -> Self {
-        self.notice = time;
-        self
     }
 }
 
@@ -106,13 +95,13 @@ impl Service for Health {
 
     fn before_drain(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let has_watchers = self.statuses.end();
-        if !has_watchers && self.notice.is_zero() {
+        if !has_watchers {
             return None;
         }
-        let (statuses, notice) = (Arc::clone(&self.statuses), self.notice);
+        let statuses = Arc::clone(&self.statuses);
         Some(Box::pin(async move {
             // A watcher that does not read is not waited for.
-            let _ = tokio::join!(sleep(notice), timeout(TELLING, statuses.all_told()));
+            let _ = timeout(TELLING, statuses.all_told()).await;
         }))
     }
 

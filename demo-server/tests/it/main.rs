@@ -4,6 +4,7 @@ mod ancestor;
 mod child;
 mod cluster;
 mod feeds;
+mod hand_over;
 mod nodes;
 mod process;
 mod rolling;

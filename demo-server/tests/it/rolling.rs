@@ -97,7 +97,7 @@ fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 }
 
 /// One client of all `addresses`.
-fn client(addresses: &[String]) -> Client {
+pub(super) fn client(addresses: &[String]) -> Client {
     let (first, more) = addresses.split_first().unwrap();
     let builder = Client::builder(first);
     more.iter().fold(builder, ClientBuilder::fallback).connect_lazy()
@@ -216,7 +216,7 @@ impl Kv for Counting {
 }
 
 /// Callers and senders that share one client until the test ends them.
-struct Load {
+pub(super) struct Load {
     shared: Arc<Shared>,
     client: Client,
     tasks: JoinSet<()>,
@@ -232,7 +232,7 @@ struct Shared {
 }
 
 impl Load {
-    fn begin(client: &Client) -> Self {
+    pub(super) fn begin(client: &Client) -> Self {
         let shared = Arc::<Shared>::default();
         let mut tasks = JoinSet::new();
         for caller in 0..CALLERS {
@@ -251,7 +251,7 @@ impl Load {
     }
 
     /// Waits until some more calls have had their replies.
-    async fn goes_on(&self) {
+    pub(super) async fn goes_on(&self) {
         let mut done = self.shared.done.subscribe();
         let enough = *done.borrow_and_update() + CALLS_BETWEEN;
         let more = timeout(LONG, done.wait_for(|done| *done >= enough)).await;
@@ -260,7 +260,7 @@ impl Load {
     }
 
     /// Ends all callers and senders; how many sends there were.
-    async fn end(mut self) -> u64 {
+    pub(super) async fn end(mut self) -> u64 {
         self.shared.over.store(true, Ordering::Release);
         while let Some(ended) = timeout(LONG, self.tasks.join_next())
             .await

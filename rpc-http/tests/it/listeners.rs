@@ -1,14 +1,20 @@
 //! Several listeners of one server: each takes native and gRPC callers.
 
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
 use demo_api::demo::kv::v1::{FetchReply, FetchRequest, KvClient, KvServer};
 use demo_server::Store;
 use rpc_http::Http;
-use rpc_runtime::Server;
+use rpc_runtime::{
+    Server,
+    middleware::{self, ServerCall},
+    server::Endpoint,
+};
 use test_support::within;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
 };
 
 use crate::{
@@ -53,6 +59,74 @@ async fn each_listener_of_a_server_takes_both_protocols() {
         assert_eq!(answer.code(), "0", "{address}");
         assert_eq!(answer.messages::<FetchReply>()[0].value, Some(value), "{address}");
     }
+    handle.drain();
+    serving.await.unwrap().unwrap();
+}
+
+/// Connects as a proxy on this machine that names 192.0.2.1:513 as its client.
+async fn through_proxy(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address.split_once("://").unwrap().1)
+        .await
+        .unwrap();
+    // PROXY over TCP and IPv4: 12 bytes of addresses and ports.
+    let header = [
+        &b"\r\n\r\n\0\r\nQUIT\n"[..],
+        &[0x21, 0x11, 0, 12],
+        &[192, 0, 2, 1, 127, 0, 0, 1, 2, 1, 0, 80],
+    ];
+    stream.write_all(&header.concat()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn grpc_callers_behind_a_proxy_are_the_clients_that_it_names() {
+    let ca = Ca::new();
+    let peers = Arc::<Mutex<Vec<String>>>::default();
+    let noted = Arc::clone(&peers);
+    let note = middleware::from_fn(move |call: ServerCall, next| {
+        noted.lock().unwrap().push(call.peer().address().to_owned());
+        async move { next.run(call).await }
+    });
+    let behind = |address| Endpoint::new(address).behind_proxies(["127.0.0.1"]);
+    let server = Server::builder()
+        .service(KvServer::new(Store::default()))
+        .guest(Http::new().grpc())
+        .layer(note)
+        .listener(behind("tcp://127.0.0.1:0"))
+        .listener(behind("tls://127.0.0.1:0"))
+        .tls(ca.server_tls().build().unwrap())
+        .signals(false)
+        .bind()
+        .await
+        .unwrap();
+    let addresses = server.addresses().to_vec();
+    let handle = server.handle();
+    let serving = tokio::spawn(server.serve());
+    for address in &addresses {
+        let stream = within(through_proxy(address)).await;
+        let caller = match address.starts_with("tls://") {
+            true => Caller::over(ca.shake_hands(stream, None, &[b"h2"]).await.unwrap()).await,
+            false => Caller::over(stream).await,
+        };
+        let request = prefixed(&FetchRequest::default());
+        let answer = within(caller.call("/demo.kv.v1.Kv/rpc_fetch", &[], request)).await;
+        assert_eq!(answer.code(), "0", "{address}");
+    }
+    assert_eq!(
+        *peers.lock().unwrap(),
+        ["tcp://192.0.2.1:513", "tls://192.0.2.1:513"]
+    );
+    // Without a header, the preface of HTTP/2 is none.
+    let mut direct = TcpStream::connect(addresses[0].trim_start_matches("tcp://"))
+        .await
+        .unwrap();
+    direct
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    let read = within(direct.read(&mut [0; 9])).await;
+    assert!(!matches!(read, Ok(1..)), "{read:?}");
+    assert_eq!(handle.counters().proxy_headers_refused(), 1);
     handle.drain();
     serving.await.unwrap().unwrap();
 }

@@ -67,19 +67,32 @@ async fn a_call_by_grpc_counts_once_on_each_side() {
     let serving = tokio::spawn(server.serve());
 
     let tcp = [("transport", "tcp"), ("protocol", "grpc")];
-    let names = ["rpc_server_connections_opened_total", "rpc_client_connections_opened_total"];
+    let names = [
+        "rpc_server_connections_opened_total",
+        "rpc_client_connections_opened_total",
+    ];
     let opened = || names.map(|name| number(name, &tcp));
     let bytes = || {
-        ["rpc_server_received_bytes_total", "rpc_server_sent_bytes_total", "rpc_client_sent_bytes_total"]
-            .map(|name| number(name, &[("protocol", "grpc")]))
+        [
+            "rpc_server_received_bytes_total",
+            "rpc_server_sent_bytes_total",
+            "rpc_client_sent_bytes_total",
+        ]
+        .map(|name| number(name, &[("protocol", "grpc")]))
     };
     let (before, bytes_before) = (opened(), bytes());
 
-    let client = Client::builder(grpc(&address)).protocol(Grpc::new()).connect_lazy();
+    let client = Client::builder(grpc(&address))
+        .protocol(Grpc::new())
+        .connect_lazy();
     let client: Client = Client::with_procedures(client, &PROCEDURES);
     let text = "a".repeat(10_000);
     for _ in 0..3 {
-        let reply: String = client.call().send_recv(&PROCEDURES[0], text.clone()).await.unwrap();
+        let reply: String = client
+            .call()
+            .send_recv(&PROCEDURES[0], text.clone())
+            .await
+            .unwrap();
         assert_eq!(reply.len(), text.len());
     }
     let failed = client.call().send_recv::<_, String>(&PROCEDURES[1], text.clone());
@@ -90,7 +103,10 @@ async fn a_call_by_grpc_counts_once_on_each_side() {
             let calls = of(side, Protocol::Grpc, procedure).unwrap();
             assert_eq!((calls.started(), calls.in_flight()), (count, 0), "{side}");
             assert_eq!(calls.codes().collect::<Vec<_>>(), [(code, count)], "{side}");
-            assert!(of(side, Protocol::Native, procedure).is_none(), "{side}: counted twice");
+            assert!(
+                of(side, Protocol::Native, procedure).is_none(),
+                "{side}: counted twice"
+            );
         }
     }
     for (before, after) in before.into_iter().zip(opened()) {
@@ -107,7 +123,11 @@ async fn a_call_by_grpc_counts_once_on_each_side() {
 #[tokio::test]
 async fn an_unknown_path_is_counted_as_other() {
     let server = crate::TestServer::start("tcp://127.0.0.1:0").await;
-    let other = [("service", "_other"), ("protocol", "grpc"), ("code", "UNIMPLEMENTED")];
+    let other = [
+        ("service", "_other"),
+        ("protocol", "grpc"),
+        ("code", "UNIMPLEMENTED"),
+    ];
     let before = number("rpc_server_handled_total", &other);
     let caller = crate::caller::Caller::connect(&server.address).await;
     caller.call("/no.such.Service/rpc_none", &[], "").await;

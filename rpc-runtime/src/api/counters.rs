@@ -127,6 +127,9 @@ counters! {
     handshakes_timed_out,
     /// Peers whose TLS handshake failed, with those that left during it.
     tls_handshakes_failed,
+    /// Connections to listeners [behind proxies](crate::server::Endpoint::behind_proxies) that were closed: they did not come from a trusted
+    /// proxy, or had no valid PROXY header.
+    proxy_headers_refused,
     /// Mute peers in their handshake that lost their place to others: see
     /// [`ServerBuilder::max_handshakes`](crate::server::ServerBuilder::max_handshakes).
     handshakes_evicted,
@@ -176,6 +179,6 @@ mod tests {
             (2, 0)
         );
         let all: Vec<_> = counts.read().iter().collect();
-        assert_eq!((all.len(), all[0]), (24, ("calls_refused", 2)));
+        assert_eq!((all.len(), all[0]), (25, ("calls_refused", 2)));
     }
 }

@@ -450,11 +450,7 @@ impl Call<'_> {
         Ok(streaming.metered(meter))
     }
 
-    async fn open_reply_stream<Req, Rep>(
-        self,
-        about: CallInfo,
-        request: Req,
-    ) -> Result<Streaming<Rep>, Error>
+    async fn open_reply_stream<Req, Rep>(self, about: CallInfo, request: Req) -> Result<Streaming<Rep>, Error>
     where
         Req: Message + 'static,
         Rep: Message + Default,
@@ -544,10 +540,7 @@ impl Call<'_> {
     }
 
     /// Opens a call with a stream of requests, and returns its middleware if it has any.
-    async fn open(
-        self,
-        about: CallInfo,
-    ) -> Result<(Arc<StreamCall>, Option<Box<LayeredStreams>>), Error> {
+    async fn open(self, about: CallInfo) -> Result<(Arc<StreamCall>, Option<Box<LayeredStreams>>), Error> {
         let procedure = about.procedure;
         self.check(procedure, &about.deadline)?;
         if let Some(chain) = self.client.chain() {

@@ -168,7 +168,11 @@ fn connections_of(all: &mut Families, side: Side) {
         }
     }
     let received = all.counter(
-        name(side, "rpc_server_received_bytes_total", "rpc_client_received_bytes_total"),
+        name(
+            side,
+            "rpc_server_received_bytes_total",
+            "rpc_client_received_bytes_total",
+        ),
         "Bytes that were read, within TLS.",
     );
     for protocol in Protocol::ALL {
@@ -182,7 +186,11 @@ fn connections_of(all: &mut Families, side: Side) {
         sent.count(of_protocol(protocol), traffic::bytes(side, protocol).1);
     }
     let handshakes = all.counter(
-        name(side, "rpc_server_tls_handshakes_total", "rpc_client_tls_handshakes_total"),
+        name(
+            side,
+            "rpc_server_tls_handshakes_total",
+            "rpc_client_tls_handshakes_total",
+        ),
         "TLS handshakes that have ended.",
     );
     let totals = TlsTotals::of(side);
@@ -259,7 +267,10 @@ fn servers(all: &mut Families, procedures: &[ProcedureCalls], gauges: &[ServerGa
     faults.count([("kind", "late_frame")], counters.late_frames());
     faults.count([("kind", "early_ping")], counters.early_pings());
     faults.count([("kind", "other")], counters.other_faults());
-    let problems = all.counter("rpc_server_accept_problems_total", "Trouble with accepting connections.");
+    let problems = all.counter(
+        "rpc_server_accept_problems_total",
+        "Trouble with accepting connections.",
+    );
     problems.count([("kind", "max_connections")], counters.connections_delayed());
     problems.count([("kind", "memory")], counters.accepts_paused());
     problems.count([("kind", "os")], counters.accept_errors());
@@ -282,17 +293,30 @@ fn servers(all: &mut Families, procedures: &[ProcedureCalls], gauges: &[ServerGa
 
 fn live_servers(all: &mut Families, gauges: &[ServerGauges]) {
     let sum = |of: fn(&ServerGauges) -> u64| gauges.iter().map(of).fold(0, u64::saturating_add);
-    let draining = all.gauge("rpc_server_draining", "Servers whose drain has begun and not ended.");
+    let draining = all.gauge(
+        "rpc_server_draining",
+        "Servers whose drain has begun and not ended.",
+    );
     draining.count([], sum(|one| one.is_draining.into()));
-    let buffered = all.gauge("rpc_server_buffered_bytes", "What all connections of servers hold.");
+    let buffered = all.gauge(
+        "rpc_server_buffered_bytes",
+        "What all connections of servers hold.",
+    );
     buffered.count([], sum(|one| one.buffered));
-    let limited = || gauges.iter().filter_map(|one| Some((one.buffered, one.buffered_limit?)));
+    let limited = || {
+        gauges
+            .iter()
+            .filter_map(|one| Some((one.buffered, one.buffered_limit?)))
+    };
     if limited().next().is_some() {
         let limit = all.gauge(
             "rpc_server_buffered_limit_bytes",
             "What all connections may hold of the servers that have a limit.",
         );
-        limit.count([], limited().fold(0, |sum: u64, (_, limit)| sum.saturating_add(limit)));
+        limit.count(
+            [],
+            limited().fold(0, |sum: u64, (_, limit)| sum.saturating_add(limit)),
+        );
         let ratio = all.gauge(
             "rpc_server_buffered_ratio",
             "The part of its limit that the connections of a server hold, of the server where it is greatest.",
@@ -368,8 +392,16 @@ fn clients(all: &mut Families) {
 }
 
 fn process(all: &mut Families) {
-    let info = all.add(Kind::Info, "rpc_build_info", "The version of rpc-runtime, its compiler, and its features.");
-    let features: Vec<&'static str> = FEATURES.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| *name).collect();
+    let info = all.add(
+        Kind::Info,
+        "rpc_build_info",
+        "The version of rpc-runtime, its compiler, and its features.",
+    );
+    let features: Vec<&'static str> = FEATURES
+        .iter()
+        .filter(|(_, is_on)| *is_on)
+        .map(|(name, _)| *name)
+        .collect();
     info.samples.push(Sample {
         labels: vec![
             ("version", env!("CARGO_PKG_VERSION").into()),
@@ -386,7 +418,12 @@ fn process(all: &mut Families) {
             "When the process began, in seconds since 1970.",
             process.start_time,
         ),
-        (Kind::Counter, "process_cpu_seconds_total", "CPU time of the process.", process.cpu),
+        (
+            Kind::Counter,
+            "process_cpu_seconds_total",
+            "CPU time of the process.",
+            process.cpu,
+        ),
     ];
     for (kind, name, help, number) in numbers {
         if let Some(number) = number {
@@ -395,7 +432,11 @@ fn process(all: &mut Families) {
     }
     let counts = [
         ("process_open_fds", "Open file descriptors.", process.open_fds),
-        ("process_max_fds", "The limit of file descriptors.", process.max_fds),
+        (
+            "process_max_fds",
+            "The limit of file descriptors.",
+            process.max_fds,
+        ),
         (
             "process_resident_memory_bytes",
             "Memory of the process that is in RAM.",

@@ -256,7 +256,9 @@ mod tests {
     #[test]
     fn each_duration_is_in_the_bucket_that_begins_last_before_it() {
         for micros in durations() {
-            let right = BOUNDS[..BUCKETS].iter().rposition(|&bound| u64::from(bound) <= micros);
+            let right = BOUNDS[..BUCKETS]
+                .iter()
+                .rposition(|&bound| u64::from(bound) <= micros);
             assert_eq!(Some(bucket(micros)), right, "{micros}");
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
@@ -296,7 +298,10 @@ mod tests {
                 let right = all[(part * 10_000.0) as usize - 1] as f64 / 1e6;
                 let found = histogram.quantile(part).unwrap().as_secs_f64();
                 // Below 10 us a bucket is one microsecond.
-                assert!((found - right).abs() <= 0.125 * right + 1e-6, "{part} of {most}: {found} for {right}");
+                assert!(
+                    (found - right).abs() <= 0.125 * right + 1e-6,
+                    "{part} of {most}: {found} for {right}"
+                );
             }
         }
     }
@@ -305,10 +310,16 @@ mod tests {
     fn sums_and_merges_lose_nothing() {
         let mut histogram = of([1, 2, 3]);
         histogram.merge(&of([4_000_000]));
-        assert_eq!((histogram.count(), histogram.sum()), (4, Duration::from_micros(4_000_006)));
+        assert_eq!(
+            (histogram.count(), histogram.sum()),
+            (4, Duration::from_micros(4_000_006))
+        );
         assert_eq!(histogram.mean(), Some(Duration::from_micros(1_000_001)));
         assert_eq!(histogram.quantile(0.0), Some(Duration::from_micros(1)));
         let since = histogram.since(&of([1, 3]));
-        assert_eq!((since.count(), since.sum()), (2, Duration::from_micros(4_000_002)));
+        assert_eq!(
+            (since.count(), since.sum()),
+            (2, Duration::from_micros(4_000_002))
+        );
     }
 }

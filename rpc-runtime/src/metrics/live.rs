@@ -119,7 +119,11 @@ pub(super) fn servers() -> (Vec<ServerGauges>, Counters) {
     servers.forget_gone();
     let counted = servers.known.iter().map(|known| known.counts.read());
     let counters = counted.fold(servers.gone.unwrap_or_default(), Counters::and);
-    let live: Vec<_> = servers.known.iter().filter_map(|known| known.server.upgrade()).collect();
+    let live: Vec<_> = servers
+        .known
+        .iter()
+        .filter_map(|known| known.server.upgrade())
+        .collect();
     drop(servers);
     // Without the lock: the last owner of a server may be here.
     let gauges = live.iter().map(|server| server.gauges()).collect();

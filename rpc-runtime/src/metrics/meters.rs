@@ -99,7 +99,12 @@ impl ServedMeter {
 
     /// Counts the end of a call whose handler was polled: it waited for `queue_us` microseconds, and ran for `run_us`.
     #[inline]
-    pub(crate) fn ran(&self, counts: Option<&'static CallCounts>, code: Code, (queue_us, run_us): (u64, u64)) {
+    pub(crate) fn ran(
+        &self,
+        counts: Option<&'static CallCounts>,
+        code: Code,
+        (queue_us, run_us): (u64, u64),
+    ) {
         if let (Some(counts), Some(ages)) = (counts, self.queue_ages) {
             ages.record(queue_us);
             counts.end(code, queue_us.saturating_add(run_us));

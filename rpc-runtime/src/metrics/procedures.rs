@@ -141,7 +141,9 @@ impl ServedProcedures {
 
 impl fmt::Debug for ServedProcedures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(_, counts)| counts.path)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|(_, counts)| counts.path))
+            .finish()
     }
 }
 
@@ -167,7 +169,10 @@ mod tests {
         assert_eq!(entries.len(), 30);
         for path in &paths {
             let copy = String::from(*path).leak();
-            assert!(ptr::eq(ProcedureCounts::of(7, path), ProcedureCounts::of(7, copy)));
+            assert!(ptr::eq(
+                ProcedureCounts::of(7, path),
+                ProcedureCounts::of(7, copy)
+            ));
             assert_eq!(all().filter(|one| one.path == *path).count(), 1);
         }
     }

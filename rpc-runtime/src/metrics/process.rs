@@ -20,10 +20,15 @@ impl Process {
         let stat = text("self/stat");
         let stat = stat.as_deref().and_then(Stat::parse);
         Self {
-            start_time: stat.as_ref().zip(boot_time()).map(|(stat, boot)| boot + stat.started / TICKS),
+            start_time: stat
+                .as_ref()
+                .zip(boot_time())
+                .map(|(stat, boot)| boot + stat.started / TICKS),
             cpu: stat.as_ref().map(|stat| stat.ran / TICKS),
             // The listing itself is open meanwhile.
-            open_fds: fs::read_dir("/proc/self/fd").ok().map(|all| (all.count() as u64).saturating_sub(1)),
+            open_fds: fs::read_dir("/proc/self/fd")
+                .ok()
+                .map(|all| (all.count() as u64).saturating_sub(1)),
             max_fds: text("self/limits").as_deref().and_then(max_fds),
             resident_bytes: text("self/status").as_deref().and_then(resident),
         }
@@ -65,7 +70,11 @@ fn boot_time() -> Option<f64> {
 }
 
 fn max_fds(limits: &str) -> Option<u64> {
-    value(limits, "Max open files")?.split_whitespace().next()?.parse().ok()
+    value(limits, "Max open files")?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -75,7 +84,9 @@ fn resident(status: &str) -> Option<u64> {
 
 /// What stands behind `name` at the beginning of a line.
 fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .map(str::trim)
 }
 
 /// The ticks in a second that Linux shows, whatever the kernel counts in.
@@ -90,8 +101,14 @@ mod tests {
         let stat = "42 (a) name) S 1 42 42 0 -1 4194560 500 0 3 0 250 150 9 9 20 0 4 0 123400 9000000 600 18446744073709551615 1 1";
         let parsed = Stat::parse(stat).unwrap();
         assert_eq!((parsed.ran / TICKS, parsed.started / TICKS), (4.0, 1234.0));
-        assert_eq!(max_fds("Limit  Soft  Hard\nMax open files            1024                 4096   files\n"), Some(1024));
-        assert_eq!(max_fds("Max open files            unlimited  unlimited  files\n"), None);
+        assert_eq!(
+            max_fds("Limit  Soft  Hard\nMax open files            1024                 4096   files\n"),
+            Some(1024)
+        );
+        assert_eq!(
+            max_fds("Max open files            unlimited  unlimited  files\n"),
+            None
+        );
         assert_eq!(resident("VmSize:  9 kB\nVmRSS:\t   2048 kB\n"), Some(2 << 20));
         assert_eq!(value("cpu 1\nbtime 1700000000\n", "btime "), Some("1700000000"));
         for len in 0..stat.len() - 60 {

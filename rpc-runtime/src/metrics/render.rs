@@ -56,7 +56,11 @@ fn quality(accept: &str, wanted: &str) -> u32 {
         let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
         let quality = parts.find_map(|part| part.strip_prefix("q="));
         let quality = quality.map_or(1.0, |quality| quality.parse::<f64>().unwrap_or(0.0));
-        if is_it { (quality.clamp(0.0, 1.0) * 1000.0) as u32 } else { 0 }
+        if is_it {
+            (quality.clamp(0.0, 1.0) * 1000.0) as u32
+        } else {
+            0
+        }
     });
     ranges.max().unwrap_or(0)
 }
@@ -100,7 +104,13 @@ impl Text {
                     }
                     let sum = histogram.sum().as_secs_f64().to_string();
                     self.sample(family.name, "_sum", sample, None, &sum);
-                    self.sample(family.name, "_count", sample, None, &histogram.count().to_string());
+                    self.sample(
+                        family.name,
+                        "_count",
+                        sample,
+                        None,
+                        &histogram.count().to_string(),
+                    );
                 }
             }
         }
@@ -183,7 +193,12 @@ mod tests {
 
     #[test]
     fn a_counter_has_its_suffix_where_each_format_wants_it() {
-        let counter = [family("a_bytes_total", Kind::Counter, Some("bytes"), Value::Count(7))];
+        let counter = [family(
+            "a_bytes_total",
+            Kind::Counter,
+            Some("bytes"),
+            Value::Count(7),
+        )];
         assert_eq!(
             text(&counter, Format::Prometheus),
             r#"# TYPE a_bytes_total counter
@@ -222,10 +237,17 @@ a_bytes_total{path="a\\b\"c\nd"} 7
     #[test]
     fn a_histogram_has_its_buckets_its_sum_and_its_count() {
         let counted = AtomicHistogram::new();
-        [49, 50, 1_500_000].into_iter().for_each(|micros| counted.record(micros));
+        [49, 50, 1_500_000]
+            .into_iter()
+            .for_each(|micros| counted.record(micros));
         let mut histogram = Histogram::new();
         histogram.add(&counted);
-        let mut of = family("a_seconds", Kind::Histogram, Some("seconds"), Value::Histogram(histogram));
+        let mut of = family(
+            "a_seconds",
+            Kind::Histogram,
+            Some("seconds"),
+            Value::Histogram(histogram),
+        );
         of.samples[0].labels = vec![("method", "m".into())];
         let text = text(&[of], Format::Prometheus);
         let lines: Vec<&str> = text.lines().skip(2).collect();
@@ -251,10 +273,19 @@ a_bytes_total{path="a\\b\"c\nd"} 7
             ("", Format::Prometheus),
             ("text/html, */*", Format::Prometheus),
             ("Application/OpenMetrics-Text", Format::OpenMetrics),
-            ("text/plain;version=0.0.4, application/openmetrics-text; q=0.9", Format::Prometheus),
+            (
+                "text/plain;version=0.0.4, application/openmetrics-text; q=0.9",
+                Format::Prometheus,
+            ),
             ("application/openmetrics-text;q=0", Format::Prometheus),
-            ("application/openmetrics-text;q=nonsense, text/plain", Format::Prometheus),
-            ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.5", Format::OpenMetrics),
+            (
+                "application/openmetrics-text;q=nonsense, text/plain",
+                Format::Prometheus,
+            ),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.5",
+                Format::OpenMetrics,
+            ),
         ] {
             assert_eq!(Format::of_accept(accept), format, "{accept}");
             assert!(format.content_type().contains("version="));

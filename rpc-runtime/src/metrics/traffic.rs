@@ -60,7 +60,8 @@ fn index(side: Side, protocol: Protocol) -> usize {
 #[repr(align(128))]
 pub(super) struct QueueAges(AtomicHistogram);
 
-static QUEUE_AGES: [[QueueAges; MOST]; 2] = [const { [const { QueueAges(AtomicHistogram::new()) }; MOST] }; 2];
+static QUEUE_AGES: [[QueueAges; MOST]; 2] =
+    [const { [const { QueueAges(AtomicHistogram::new()) }; MOST] }; 2];
 
 impl QueueAges {
     /// Returns the part in which `shard` counts.

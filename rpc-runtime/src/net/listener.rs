@@ -4,6 +4,7 @@ use std::{
     future::{pending, poll_fn},
     io,
     net::SocketAddr,
+    os::unix::net,
     sync::Arc,
 };
 
@@ -16,11 +17,14 @@ use tokio::{
 
 use super::{
     ACCEPT_QUEUE, Address, IncomingStreams, Peer, ServerSecurity, Stream, StreamKind,
+    listening_socket::{ListeningSocket, SocketKind, unix_text},
     memory::MemoryListener,
     peer::is_loopback,
+    proxy_gate::ProxyGate,
     resolve::resolve_to_bind,
     set_options,
     socket_file::{self, SocketFile},
+    trusted_networks::TrustedNetworks,
 };
 use crate::{
     Code, Error,
@@ -35,14 +39,18 @@ pub(crate) struct Listener {
     socket: Socket,
     /// How the streams are secured, if the address begins with `tls://`.
     security: Option<ServerSecurity>,
+    /// From where proxies may connect, if each stream has to begin with the header of one.
+    proxies: Option<TrustedNetworks>,
+    /// True if another process keeps the socket open.
+    is_kept_elsewhere: bool,
 }
 
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
     Unix {
-        /// Removed with the last listener that has it, and before the socket is closed.
-        file: Arc<SocketFile>,
+        /// Removed with the last listener that has it, and before the socket is closed. None if another process keeps the socket.
+        file: Option<Arc<SocketFile>>,
         socket: UnixListener,
     },
     Memory(MemoryListener),
@@ -106,7 +114,7 @@ impl Listener {
             address,
             text,
             socket,
-            security,
+            ..
         } = first;
         let sockets = match socket {
             Socket::Tcp(socket) => listen_each(socket, is_apart(addresses, index), runtimes)?
@@ -118,7 +126,7 @@ impl Listener {
                 let each = runtimes.iter().map(|runtime| {
                     let _entered = runtime.enter();
                     Ok(Socket::Unix {
-                        file: Arc::clone(&file),
+                        file: file.clone(),
                         socket: UnixListener::from_std(socket.try_clone()?)?,
                     })
                 });
@@ -126,12 +134,7 @@ impl Listener {
             }
             socket @ (Socket::Memory(_) | Socket::Custom(_)) => vec![socket],
         };
-        let of = |socket| Self {
-            address: address.clone(),
-            text: text.clone(),
-            socket,
-            security: security.clone(),
-        };
+        let of = |socket| Self::new(address.clone(), text.clone(), socket);
         Ok(sockets.into_iter().map(of).collect())
     }
 
@@ -139,12 +142,8 @@ impl Listener {
         let address = &addresses[index];
         if let Some(network) = super::network::current() {
             let (bound, incoming) = network.listen(address)?;
-            return Ok(Self {
-                text: bound.to_string(),
-                address: bound,
-                socket: Socket::Custom(incoming),
-                security: None,
-            });
+            let text = bound.to_string();
+            return Ok(Self::new(bound, text, Socket::Custom(incoming)));
         }
         let (socket, bound) = match address {
             Address::Tcp(host) => {
@@ -159,28 +158,115 @@ impl Listener {
             }
             Address::Unix(path) => {
                 let (socket, file) = socket_file::bind(path)?;
-                let file = Arc::new(file);
+                let file = Some(Arc::new(file));
                 (Socket::Unix { file, socket }, address.clone())
             }
             Address::Memory(name) => (Socket::Memory(MemoryListener::bind(name)?), address.clone()),
             // Only `Listener::incoming` makes such a listener.
             Address::Custom(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
+        let text = bound.to_string();
+        Ok(Self::new(bound, text, socket))
+    }
+
+    /// Makes listeners of `sockets`, which listen already, all at the address that the program has written as `address`. Each runtime
+    /// gets at least one, and no socket is left out.
+    ///
+    /// # Errors
+    ///
+    /// INVALID_ARGUMENT if a socket does not listen, or cannot be what the address says. FAILED_PRECONDITION if the runtime cannot do IO.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the sockets.
+    pub(crate) async fn adopt(
+        address: &Address,
+        sockets: Vec<ListeningSocket>,
+        runtimes: &[Handle],
+    ) -> Result<Vec<(Handle, Self)>, Error> {
+        unless_panics(async { Self::try_adopt(address, &sockets, runtimes) })
+            .await
+            .map_err(|panic| transport_error(&panic))?
+            .map_err(|error| {
+                let text = format!("the socket for {address} cannot be used");
+                Error::local(Code::InvalidArgument, text).with_source(error)
+            })
+    }
+
+    fn try_adopt(
+        address: &Address,
+        sockets: &[ListeningSocket],
+        runtimes: &[Handle],
+    ) -> io::Result<Vec<(Handle, Self)>> {
+        let Some(first) = sockets.first() else {
+            let text = "there is none: give at least one";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        let file = own_file(address, first.try_clone()?)?.map(Arc::new);
+        let slots = sockets.len().max(runtimes.len());
+        let each = (0..slots).map(|slot| {
+            let runtime = &runtimes[slot % runtimes.len()];
+            let socket = &sockets[slot % sockets.len()];
+            let _entered = runtime.enter();
+            let listener = Self::of_socket(address, socket.try_clone()?, file.clone())?;
+            Ok((runtime.clone(), listener))
+        });
+        each.collect()
+    }
+
+    fn of_socket(
+        address: &Address,
+        socket: ListeningSocket,
+        file: Option<Arc<SocketFile>>,
+    ) -> io::Result<Self> {
+        let is_kept_elsewhere = socket.is_kept_elsewhere();
+        check_listens(&socket)?;
+        let (bound, socket) = match (address, socket.into_kind()) {
+            (Address::Tls(_), SocketKind::Unix(_)) => {
+                let text = "it is a Unix socket, and tls:// needs one of TCP: write unix:";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+            (_, SocketKind::Tcp(socket)) => {
+                let host = socket.local_addr()?.to_string();
+                let bound = match address {
+                    Address::Tls(_) => Address::Tls(host),
+                    _ => Address::Tcp(host),
+                };
+                socket.set_nonblocking(true)?;
+                (bound, Socket::Tcp(TcpListener::from_std(socket)?))
+            }
+            (_, SocketKind::Unix(socket)) => {
+                let bound = match address {
+                    Address::Unix(_) if has_file(&socket)? => address.clone(),
+                    _ => Address::Custom(unix_text(&socket)),
+                };
+                socket.set_nonblocking(true)?;
+                let socket = UnixListener::from_std(socket)?;
+                (bound, Socket::Unix { file, socket })
+            }
+        };
+        let text = bound.to_string();
+        let listener = Self::new(bound, text, socket);
         Ok(Self {
-            text: bound.to_string(),
-            address: bound,
-            socket,
-            security: None,
+            is_kept_elsewhere,
+            ..listener
         })
     }
 
     /// Makes a listener of streams that code outside of this crate accepts at `address`.
     pub(crate) fn incoming(address: &str, incoming: IncomingStreams) -> Self {
+        let text = address.to_owned();
+        Self::new(Address::Custom(text.clone()), text, Socket::Custom(incoming))
+    }
+
+    fn new(address: Address, text: String, socket: Socket) -> Self {
         Self {
-            address: Address::Custom(address.to_owned()),
-            text: address.to_owned(),
-            socket: Socket::Custom(incoming),
+            address,
+            text,
+            socket,
             security: None,
+            proxies: None,
+            is_kept_elsewhere: false,
         }
     }
 
@@ -193,14 +279,49 @@ impl Listener {
         }
     }
 
+    /// Asks for the header of a proxy from `proxies` at the beginning of each stream.
+    pub(crate) fn behind(self, proxies: Option<TrustedNetworks>) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// What a stream has to pass before it is served; none if it is served as it comes.
+    pub(crate) fn gate(&self) -> Option<ProxyGate> {
+        let proxies = self.proxies.clone()?;
+        Some(ProxyGate::new(proxies, self.security.clone()))
+    }
+
+    /// Makes a second handle of the socket, of the address that the program has written as `written`. None if no other process could
+    /// use it.
+    ///
+    /// # Errors
+    ///
+    /// The OS's error, for example that no more files can be opened.
+    pub(crate) fn copy(&self, written: &str) -> io::Result<Option<ListeningSocket>> {
+        let copy = match &self.socket {
+            Socket::Tcp(socket) => ListeningSocket::copy_tcp(socket, written)?,
+            Socket::Unix { socket, .. } => ListeningSocket::copy_unix(socket, written)?,
+            Socket::Memory(_) | Socket::Custom(_) => return Ok(None),
+        };
+        Ok(Some(match self.is_kept_elsewhere {
+            true => copy.kept_elsewhere(),
+            false => copy,
+        }))
+    }
+
     /// The address that clients connect to, with the real port.
     pub(crate) fn address(&self) -> &str {
         &self.text
     }
 
-    /// True if it listens for TCP, and only this machine can reach it.
+    /// True if its streams are secured by TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.address, Address::Tls(_))
+    }
+
+    /// True if it listens for TCP, and only this machine can reach it, by no proxy.
     pub(crate) fn is_loopback(&self) -> bool {
         match &self.socket {
+            Socket::Tcp(_) if self.proxies.is_some() => false,
             Socket::Tcp(socket) => socket.local_addr().is_ok_and(is_loopback),
             Socket::Unix { .. } | Socket::Memory(_) | Socket::Custom(_) => false,
         }
@@ -219,7 +340,9 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                tcp_pair(stream, peer, socket.local_addr()?, self.security.as_ref())
+                // Behind a proxy, TLS begins after its header.
+                let security = self.security.as_ref().filter(|_| self.proxies.is_none());
+                tcp_pair(stream, peer, socket.local_addr()?, security)
             }
             Socket::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
@@ -246,13 +369,18 @@ impl Listener {
     /// Stops listening and returns the streams that are connected but not accepted.
     ///
     /// The OS would reset these streams when the listener closes. It returns at most [`ACCEPT_QUEUE`] streams, and
-    /// skips any that it cannot take.
+    /// skips any that it cannot take. If another process keeps the socket open, it leaves them all.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the listener and those streams.
     pub(crate) async fn close(self) -> Vec<(Stream, Peer)> {
-        let (address, security) = (self.address, self.security);
+        if self.is_kept_elsewhere {
+            self.leave();
+            return Vec::new();
+        }
+        let security = self.security.filter(|_| self.proxies.is_none());
+        let address = self.address;
         match self.socket {
             Socket::Tcp(socket) => {
                 // What tokio knows of the socket may be old; the OS knows whether a stream waits.
@@ -291,6 +419,47 @@ impl Listener {
             Socket::Custom(incoming) => incoming.take_ready(ACCEPT_QUEUE),
         }
     }
+
+    /// Stops listening, and leaves the streams that are not accepted and the file of the socket to another process that has the socket.
+    pub(crate) fn leave(self) {
+        if let Socket::Unix { file: Some(file), .. } = &self.socket {
+            file.leave();
+        }
+    }
+}
+
+/// The file of a Unix socket that listens already, if it is ours to remove.
+///
+/// It is at the path of `address`. The socket may have been bound to another name, as those of this library are.
+fn own_file(address: &Address, socket: ListeningSocket) -> io::Result<Option<SocketFile>> {
+    if socket.is_kept_elsewhere() {
+        return Ok(None);
+    }
+    match (address, socket.into_kind()) {
+        (Address::Unix(path), SocketKind::Unix(socket)) if has_file(&socket)? => {
+            SocketFile::adopt(path).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// True if a Unix socket was bound to a path, and not to a name without a file.
+fn has_file(socket: &net::UnixListener) -> io::Result<bool> {
+    Ok(socket.local_addr()?.as_pathname().is_some())
+}
+
+/// Checks that a socket listens: the OS accepts nothing by another one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn check_listens(socket: &ListeningSocket) -> io::Result<()> {
+    match SockRef::from(socket).is_listener()? {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn check_listens(_: &ListeningSocket) -> io::Result<()> {
+    Ok(())
 }
 
 /// The error for an address that cannot be listened on, with what to do.

@@ -21,6 +21,8 @@ struct PeerData {
     address: Arc<str>,
     transport: Transport,
     socket: Option<SocketAddr>,
+    /// The proxy that has passed the connection on, and says where it comes from.
+    proxy: Option<SocketAddr>,
     /// What it has to prove its user with, if only this machine can reach our end because the listener is bound to loopback.
     challenge: Option<Challenge>,
     /// The user and the process, as the kernel tells them.
@@ -57,6 +59,15 @@ impl Peer {
         )
     }
 
+    /// Makes the TCP peer at `client`, of which `proxy` has told in a PROXY header.
+    pub(super) fn proxied(client: SocketAddr, proxy: SocketAddr) -> Self {
+        let mut peer = Self::tcp(client);
+        if let Some(data) = Arc::get_mut(&mut peer.0) {
+            data.proxy = Some(proxy);
+        }
+        peer
+    }
+
     pub(super) fn unix(address: &Address, credentials: Option<UCred>) -> Self {
         Self::new(Transport::Unix, address.to_string(), None, None, credentials)
     }
@@ -77,6 +88,7 @@ impl Peer {
             address: address.into(),
             transport,
             socket: None,
+            proxy: None,
             challenge: None,
             user: None,
             #[cfg(feature = "_tls")]
@@ -100,6 +112,7 @@ impl Peer {
             address: address.into(),
             transport,
             socket,
+            proxy: None,
             challenge,
             user,
             #[cfg(feature = "_tls")]
@@ -167,20 +180,32 @@ impl Peer {
     }
 
     /// Returns the IP address and port of the peer; known for TCP and TLS only.
+    ///
+    /// On a listener [behind proxies](crate::server::Endpoint::behind_proxies) it is what the proxy says.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         self.0.socket
     }
 
+    /// Returns the address of the proxy that has passed the connection on, if the listener is
+    /// [behind proxies](crate::server::Endpoint::behind_proxies).
+    ///
+    /// [`Peer::address`] and [`Peer::socket_addr`] are then those of its client. They are the proxy's own if it has connected for itself, as
+    /// for a health check.
+    pub fn proxy(&self) -> Option<SocketAddr> {
+        self.0.proxy
+    }
+
     /// Returns true if the peer is on this machine.
     ///
-    /// That is a Unix socket, this process, or TCP from a loopback address.
+    /// That is a Unix socket, this process, or TCP from a loopback address. It is never a peer that comes by a [proxy](Peer::proxy), whatever
+    /// address that names.
     pub fn is_local(&self) -> bool {
         #[cfg(feature = "sim")]
         if self.0.is_on_node {
             return true;
         }
         match self.0.socket {
-            Some(socket) => is_loopback(socket),
+            Some(socket) => self.0.proxy.is_none() && is_loopback(socket),
             None => !matches!(
                 self.0.transport,
                 Transport::Tcp | Transport::Tls | Transport::Custom
@@ -276,6 +301,15 @@ mod tests {
             assert_eq!(challenge(peer, bound), None, "{peer} at {bound}");
         }
         assert_eq!(Peer::tcp("127.0.0.1:1".parse().unwrap()).challenge(), None);
+    }
+
+    #[test]
+    fn a_peer_behind_a_proxy_is_never_local_whatever_address_the_proxy_names() {
+        let [client, proxy] = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
+        let peer = Peer::proxied(client, proxy);
+        assert_eq!((peer.address(), peer.proxy()), ("tcp://127.0.0.1:1", Some(proxy)));
+        assert!(!peer.is_local() && !peer.is_loopback() && !peer.is_same_user());
+        assert_eq!(peer.challenge(), None);
     }
 
     #[tokio::test]

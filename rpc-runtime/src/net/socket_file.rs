@@ -11,7 +11,10 @@ use std::{
     },
     path::{Path, PathBuf},
     process,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -40,10 +43,7 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     make_folder(path)?;
     let (socket, own) = bind_beside(path)?;
     let bound = match take(&own.path, path, 0) {
-        Ok(()) => SocketFile {
-            path: path.to_owned(),
-            inode: own.inode,
-        },
+        Ok(()) => SocketFile::new(path, own.inode),
         // The file system has no links between files.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             drop(own);
@@ -77,7 +77,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The file of a listening socket: removed when this is dropped, unless another file has replaced it.
+/// The file of a listening socket: removed when this is dropped, unless another file has replaced it, or it was left to another process.
 ///
 /// Drop it before the socket is closed. While the socket listens, no starter takes the file for one that was left
 /// behind, so no starter replaces it just before it is removed.
@@ -85,10 +85,38 @@ fn make_folder(path: &Path) -> io::Result<()> {
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: Inode,
+    is_left: AtomicBool,
+}
+
+impl SocketFile {
+    fn new(path: &Path, inode: Inode) -> Self {
+        Self {
+            path: path.to_owned(),
+            inode,
+            is_left: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes over the file of a socket that listens already.
+    ///
+    /// # Errors
+    ///
+    /// The OS's error, for example that the file is gone.
+    pub(super) fn adopt(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(path, inode(path)?))
+    }
+
+    /// Leaves the file to another process that listens by the same socket.
+    pub(super) fn leave(&self) {
+        self.is_left.store(true, Relaxed);
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.is_left.load(Relaxed) {
+            return;
+        }
         if inode(&self.path).is_ok_and(|found| found == self.inode) {
             // The next server replaces a file that cannot be removed.
             let _ = fs::remove_file(&self.path);
@@ -232,10 +260,7 @@ fn bind_beside(path: &Path) -> io::Result<(Socket, SocketFile)> {
 fn bind_at(path: &Path) -> io::Result<(Socket, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile {
-        inode: inode(path)?,
-        path: path.to_owned(),
-    };
+    let file = SocketFile::new(path, inode(path)?);
     // Before it listens: until then every connection is refused.
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     socket.listen(ACCEPT_QUEUE as i32)?;

@@ -3,10 +3,15 @@
 use std::{collections::HashMap, fmt, future::Future, io, mem, sync::Arc, time::Duration};
 
 use futures_core::Stream;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+};
 
 use super::{
     AbortOnDrop, Server,
+    drain::END,
+    endpoint::{CheckedEndpoint, Endpoint},
     guest::Guest,
     inspected::{MachineLimits, list_server},
     listen::{admission::AdmissionLimits, defaults, workers::Workers},
@@ -16,10 +21,11 @@ use super::{
 };
 use crate::{
     Code, DrainReport, Error, Limits, Procedure, Service, TerminatePolicy,
+    api::limits::DRAIN_TIMEOUT,
     auth::{Guard, Policy, Rule, TERMINATE},
     driver::runtime,
     layer::Middleware,
-    net::{Address, IncomingStreams, Listener, ServerSecurity},
+    net::{Address, IncomingStreams, Listener, ListeningSocket, ServerSecurity},
     session::{Layered, ServerCall, ServiceLayer, Threads},
 };
 
@@ -56,9 +62,11 @@ pub struct ServerBuilder {
     policy: Option<Guard>,
     rules: Vec<(String, Vec<Arc<str>>)>,
     terminate_policy: Option<TerminatePolicy>,
-    addresses: Vec<String>,
+    endpoints: Vec<Endpoint>,
     incoming: Vec<(String, IncomingStreams)>,
     options: ServerOptions,
+    /// None for the default.
+    drain_timeout: Option<Duration>,
     signals: bool,
     max_connections: Option<usize>,
     max_buffered_bytes: Option<u64>,
@@ -75,9 +83,10 @@ impl ServerBuilder {
             policy: None,
             rules: Vec::new(),
             terminate_policy: None,
-            addresses: Vec::new(),
+            endpoints: Vec::new(),
             incoming: Vec::new(),
             options: ServerOptions::default(),
+            drain_timeout: None,
             signals: true,
             max_connections: None,
             max_buffered_bytes: None,
@@ -162,6 +171,8 @@ impl ServerBuilder {
 
     /// Adds an address to listen on: `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`. A server may have many.
     ///
+    /// An [`Endpoint`] in place of the text says more: that it is behind proxies, or that sockets listen there already.
+    ///
     /// `tls://` needs the feature `tls`, and a certificate: see `ServerBuilder::tls`.
     ///
     /// Port 0 takes a free port, which [`Server::addresses`] returns. `tcp://[::]:port` includes IPv4 if the OS allows it; beside
@@ -170,8 +181,8 @@ impl ServerBuilder {
     /// The file of a Unix socket has mode 0600, and is removed at the end. If its folder is missing, that is made with mode 0700. A
     /// file that a killed server left behind is replaced. A file that another server may listen on is never replaced: of several
     /// servers that start at once, one gets the path. A path may have as many bytes as the OS takes: 107 on Linux.
-    pub fn listener(mut self, address: impl Into<String>) -> Self {
-        self.addresses.push(address.into());
+    pub fn listener(mut self, endpoint: impl Into<Endpoint>) -> Self {
+        self.endpoints.push(endpoint.into());
         self
     }
 
@@ -227,8 +238,32 @@ impl ServerBuilder {
     }
 
     /// Sets how long open calls may take to end after a terminate. Default: 30 s.
+    ///
+    /// With [`ServerBuilder::lame_duck`] the default is shorter.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.options.drain_timeout = timeout;
+        self.drain_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how long the server goes on after SIGTERM, as a lame duck, before it drains. Default: not at all.
+    ///
+    /// Kubernetes sends SIGTERM to a pod and takes the pod out of its services at the same time, and callers learn of that later. So at SIGTERM
+    /// the server says NOT_SERVING ([`Service::before_drain`]), accepts connections and calls for this time, and then drains as always.
+    /// A second signal ends all of that at once. Other ways to stop a server have no such time: Ctrl-C, `terminate`, and handles.
+    ///
+    /// The whole stop takes at most this time, the [drain timeout](ServerBuilder::drain_timeout) and 3 s. Kubernetes kills a pod after 30 s, so
+    /// with a lame duck the default of the drain timeout is what makes it 29 s. If you set a drain timeout with which it takes 30 s or more, the
+    /// server logs a warning with the sum: `terminationGracePeriodSeconds` has to be longer then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rpc_runtime::Server;
+    ///
+    /// // 5 s, a drain of at most 21 s, and 3 s.
+    /// let server = Server::builder().lame_duck(Duration::from_secs(5));
+    /// ```
+    pub fn lame_duck(mut self, time: Duration) -> Self {
+        self.options.lame_duck = time;
         self
     }
 
@@ -331,7 +366,7 @@ impl ServerBuilder {
     /// - FAILED_PRECONDITION if a procedure has a rule and there is no policy, or if there are both a policy and a terminate policy.
     /// - FAILED_PRECONDITION if a service [refuses](Service::served_with) to be served with the others.
     /// - NOT_FOUND if [`ServerBuilder::layer_for`] or [`ServerBuilder::allow`] names a service or procedure that the server does not have.
-    /// - INVALID_ARGUMENT for a text that is no address.
+    /// - INVALID_ARGUMENT for a text that is no address, and for an [`Endpoint`] that cannot be.
     /// - UNAVAILABLE for an address that is in use, with what to do, or if a worker cannot be started.
     ///
     /// # Cancel safety
@@ -345,24 +380,22 @@ impl ServerBuilder {
             false => TerminateProcedure::Served,
         };
         let router = Router::new(layered(self.services, self.layers)?, terminate)?;
-        if self.addresses.is_empty() && self.incoming.is_empty() {
+        if self.endpoints.is_empty() && self.incoming.is_empty() {
             return Err(Error::local(
                 Code::FailedPrecondition,
                 "a server needs an address: add one by .listener(\"tcp://127.0.0.1:0\")",
             ));
         }
-        let addresses = self
-            .addresses
+        let endpoints = self.endpoints.into_iter().map(Endpoint::checked);
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        if let Some(endpoint) = endpoints
             .iter()
-            .map(|text| Address::parse(text))
-            .collect::<Result<Vec<_>, _>>()?;
-        if let Some(address) = addresses
-            .iter()
-            .find(|address| matches!(address, Address::Tls(_)))
+            .find(|endpoint| matches!(endpoint.address, Address::Tls(_)))
         {
             if !self.security.is_set() {
                 let text = format!(
-                    "{address} needs a certificate: add one by .tls(ServerTls::builder(identity).build()?)"
+                    "{} needs a certificate: add one by .tls(ServerTls::builder(identity).build()?)",
+                    endpoint.address
                 );
                 return Err(Error::local(Code::FailedPrecondition, text));
             }
@@ -378,17 +411,33 @@ impl ServerBuilder {
         };
         let workers = Workers::start(workers)?;
         let runtimes = workers.runtimes();
+        let addresses: Vec<_> = endpoints.iter().map(|one| one.address.clone()).collect();
         let mut listeners = Vec::new();
+        let mut copies = Vec::new();
         let mut bound = Vec::with_capacity(addresses.len());
-        for index in 0..addresses.len() {
-            let of_address = if runtimes.is_empty() {
-                let one = Listener::bind_one(&addresses, index).await?;
-                vec![(runtime.clone(), one.secured(&security))]
-            } else {
-                let each = Listener::bind_each(&addresses, index, &runtimes).await?;
-                let each = each.into_iter().map(|one| one.secured(&security));
-                runtimes.iter().cloned().zip(each).collect()
+        for (index, endpoint) in endpoints.into_iter().enumerate() {
+            let CheckedEndpoint {
+                written,
+                address,
+                sockets,
+                proxies,
+            } = endpoint;
+            let of_address = match sockets {
+                Some(sockets) => Listener::adopt(&address, sockets, or_one(&runtimes, &runtime)).await?,
+                None if runtimes.is_empty() => {
+                    let one = Listener::bind_one(&addresses, index).await?;
+                    vec![(runtime.clone(), one)]
+                }
+                None => {
+                    let each = Listener::bind_each(&addresses, index, &runtimes).await?;
+                    runtimes.iter().cloned().zip(each).collect()
+                }
             };
+            let of_address = of_address
+                .into_iter()
+                .map(|(runtime, listener)| (runtime, listener.secured(&security).behind(proxies.clone())));
+            let of_address: Vec<_> = of_address.collect();
+            copies.extend(copies_of(&of_address, &written));
             bound.extend(
                 of_address
                     .first()
@@ -405,6 +454,7 @@ impl ServerBuilder {
             max_buffered_bytes: self
                 .max_buffered_bytes
                 .unwrap_or_else(defaults::max_buffered_bytes),
+            drain_timeout: drain_timeout(self.drain_timeout, self.options.lame_duck),
             ..self.options
         };
         let machine = MachineLimits {
@@ -418,6 +468,7 @@ impl ServerBuilder {
         if server.policy().needs_key() && listeners.iter().any(|(_, listener)| listener.is_loopback()) {
             server.key().write(server.view().instance());
         }
+        server.own_sockets().keep(copies);
         workers.belong_to(&server);
         list_server(&server, Some(&admission), machine);
         Ok(Server {
@@ -502,7 +553,8 @@ impl fmt::Debug for ServerBuilder {
             .field("layers", &self.layers.len())
             .field("policy", &self.policy)
             .field("terminate_policy", &self.terminate_policy)
-            .field("addresses", &self.addresses)
+            .field("endpoints", &self.endpoints)
+            .field("drain_timeout", &self.drain_timeout.unwrap_or(DRAIN_TIMEOUT))
             .field("options", &self.options)
             .field("signals", &self.signals)
             .field("max_connections", &self.max_connections)
@@ -609,4 +661,72 @@ fn checked_rules(
         }
     }
     Ok(of_services)
+}
+
+/// `runtimes`, or the only `one` in their place.
+fn or_one<'a>(runtimes: &'a [Handle], one: &'a Handle) -> &'a [Handle] {
+    match runtimes.is_empty() {
+        true => std::slice::from_ref(one),
+        false => runtimes,
+    }
+}
+
+/// Makes second handles of the sockets of `listeners`, for a process that takes them over. Without one, that is not possible.
+fn copies_of(listeners: &[(Handle, Listener)], written: &str) -> Vec<ListeningSocket> {
+    let copies = listeners
+        .iter()
+        .filter_map(|(_, listener)| listener.copy(written).transpose());
+    copies.collect::<io::Result<_>>().unwrap_or_else(|error| {
+        tracing::warn!(address = written, %error, "this socket cannot be copied: no process can take it over");
+        Vec::new()
+    })
+}
+
+/// The time that open calls have: `set` by the program, or what leaves the whole stop just below [`GRACE_PERIOD`] with a lame duck.
+fn drain_timeout(set: Option<Duration>, lame_duck: Duration) -> Duration {
+    if lame_duck.is_zero() {
+        return set.unwrap_or(DRAIN_TIMEOUT);
+    }
+    let rest = (GRACE_PERIOD - RESERVE - END).saturating_sub(lame_duck);
+    let drain = set.unwrap_or(rest);
+    let sum = lame_duck.saturating_add(drain).saturating_add(END);
+    if sum >= GRACE_PERIOD || (set.is_none() && rest < RESERVE) {
+        tracing::warn!(
+            ?lame_duck,
+            drain_timeout = ?drain,
+            end = ?END,
+            ?sum,
+            grace_period = ?GRACE_PERIOD,
+            "a stop by SIGTERM may take longer than Kubernetes waits unless told otherwise: shorten lame_duck or drain_timeout, \
+             or raise terminationGracePeriodSeconds"
+        );
+    }
+    drain
+}
+
+/// The time between SIGTERM and SIGKILL in Kubernetes, unless a pod says otherwise.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
+/// What a stop leaves of that time.
+const RESERVE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_with_a_lame_duck_ends_before_kubernetes_kills() {
+        let seconds = Duration::from_secs;
+        for (set, lame_duck, drain) in [
+            (None, 0, 30),
+            (Some(40), 0, 40),
+            (None, 5, 21),
+            (None, 20, 6),
+            (None, 40, 0),
+            (Some(10), 5, 10),
+            (Some(60), 5, 60),
+        ] {
+            let timeout = drain_timeout(set.map(seconds), seconds(lame_duck));
+            assert_eq!(timeout, seconds(drain), "{set:?} and {lame_duck}");
+        }
+    }
 }

@@ -122,7 +122,11 @@ impl Control for ControlOf {
         let lifecycle = self.server.lifecycle();
         if lifecycle.is_preparing() {
             // Services may prepare for longer than a caller waits for the GOAWAY that tells it how long the drain may take.
-            cx.announce_drain(self.server.drain_timeout());
+            cx.announce_drain(
+                self.server
+                    .lame_duck()
+                    .saturating_add(self.server.drain_timeout()),
+            );
         }
         if request.origin == self.server.view().instance()[..] {
             // Its handler counts as completed only if it ends after its connection has begun to count.

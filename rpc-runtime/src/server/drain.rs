@@ -3,7 +3,7 @@
 mod before;
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use self::before::Before;
 use super::{
     state::ServerState,
-    terminate::{Asker, Decision, TerminateKind},
+    terminate::{Asker, Decision, SIGTERM, TerminateKind},
     until::until,
 };
 use crate::{
@@ -50,37 +50,60 @@ fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind) {
         let inside = server.runtime().enter();
         let before = Before::begin(server.router().services());
         drop(inside);
-        if before.is_empty() {
-            server.lifecycle().set_phase(DrainPhase::Draining);
+        let lame_duck = match asker {
+            Asker::Signal(SIGTERM) => server.lame_duck(),
+            _ => Duration::ZERO,
+        };
+        if before.is_empty() && lame_duck.is_zero() {
+            close_door(server);
         }
-        server.runtime().spawn(coordinate(Arc::clone(server), before));
+        server
+            .runtime()
+            .spawn(coordinate(Arc::clone(server), before, lame_duck));
     }
 }
 
-/// Drains a server: waits for what its services do before, closes its listeners, tells its peers, waits for its calls, drops what is left,
-/// and closes.
+/// Lets the listeners close: from now on no peer is accepted, and no call of a new peer begins.
+fn close_door(server: &ServerState) {
+    server.own_sockets().forget();
+    server.lifecycle().set_phase(DrainPhase::Draining);
+}
+
+/// Drains a server: serves on as a lame duck, waits for what its services do before, closes its listeners, tells its peers, waits for its
+/// calls, drops what is left, and closes.
+///
+/// The time as a lame duck comes first, and is no part of the drain timeout. Services prepare during it.
 ///
 /// Open calls get the drain timeout to end by themselves. Then they are dropped at their next await, within [`GRACE`].
 /// Each wait has a limit: the drain ends at most [`GRACE`] and [`CLOSE`] after the drain timeout, whatever is stuck. The last
 /// replies have until then to be written, even if the handlers ended long before.
-fn coordinate(server: Arc<ServerState>, before: Before) -> impl Future<Output = ()> + Send {
+fn coordinate(
+    server: Arc<ServerState>,
+    before: Before,
+    lame_duck: Duration,
+) -> impl Future<Output = ()> + Send {
     // Made here and not inside of the future: a runtime that is gone drops that before it has begun.
     let closing = CloseOnDrop {
         server,
         report: DrainReport::default(),
     };
-    run(closing, before)
+    run(closing, before, lame_duck)
 }
 
-async fn run(mut closing: CloseOnDrop, before: Before) {
+async fn run(mut closing: CloseOnDrop, mut before: Before, lame_duck: Duration) {
     let server = Arc::clone(&closing.server);
+    if !lame_duck.is_zero() {
+        serve_as_lame_duck(&server, &mut before, lame_duck).await;
+    }
     let begun = Instant::now();
     if !before.is_empty() {
         let over = until(sleep(server.drain_timeout()), server.lifecycle().aborted());
         if until(over, before.ended()).await.is_none() {
             tracing::debug!("drain: services were not ready within the drain timeout; draining now");
         }
-        server.lifecycle().set_phase(DrainPhase::Draining);
+    }
+    if !server.lifecycle().is_draining() {
+        close_door(&server);
     }
     close_listeners(&server).await;
     let sessions = server.connections().seal();
@@ -135,6 +158,20 @@ async fn run(mut closing: CloseOnDrop, before: Before) {
     tracing::info!(took = ?begun.elapsed(), "drain ends");
 }
 
+/// Accepts connections and calls for `time` more, or until the server is aborted. Services prepare meanwhile.
+async fn serve_as_lame_duck(server: &ServerState, before: &mut Before, time: Duration) {
+    tracing::info!(
+        ?time,
+        "lame duck: not ready for new callers, but still accepting; the drain follows"
+    );
+    let over = until(sleep(time), server.lifecycle().aborted());
+    let prepare = async {
+        before.ended().await;
+        pending::<()>().await;
+    };
+    until(over, prepare).await;
+}
+
 /// Sends a GOAWAY: no further calls are accepted, and open calls have `time` to end.
 pub(super) fn announce(shared: &SharedConnection, time: Duration) {
     shared.with(|conn, now| conn.begin_drain(Reason::Drain, DRAINING, time, now));
@@ -154,6 +191,7 @@ impl Drop for CloseOnDrop {
         DRAINS.one_ways_dropped.add_many(self.report.one_way_dropped());
         DRAINS.stuck.add_many(self.report.stuck());
         DRAINS.starved.add_many(self.report.starved());
+        self.server.own_sockets().forget();
         self.server
             .lifecycle()
             .set_phase(DrainPhase::Closed(self.report.clone()));
@@ -233,3 +271,48 @@ const LOOKS: u32 = 3;
 /// The time that connections have after the drain timeout to write their last replies, 1 s, and to be closed by their peers,
 /// 1 s.
 const CLOSE: Duration = Duration::from_secs(2);
+/// The longest time from the end of the drain timeout to the end of the server: [`GRACE`], [`CLOSE`], and what accept loops take.
+pub(super) const END: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::state::ServerOptions;
+
+    fn server() -> Arc<ServerState> {
+        ServerState::of_nothing(ServerOptions {
+            lame_duck: Duration::from_secs(5),
+            ..ServerOptions::default()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_sigterm_makes_a_lame_duck() {
+        for (asker, seconds) in [
+            (Asker::Signal("SIGTERM"), 5),
+            (Asker::Signal("SIGINT"), 0),
+            (Asker::Handle, 0),
+            (Asker::Shutdown, 0),
+        ] {
+            let server = server();
+            let begun = Instant::now();
+            begin(&server, &asker);
+            assert!(server.lifecycle().is_asked());
+            assert_eq!(server.lifecycle().is_draining(), seconds == 0, "{asker:?}");
+            server.lifecycle().draining().await;
+            assert_eq!(begun.elapsed().as_secs(), seconds, "{asker:?}");
+            server.lifecycle().closed().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abort_ends_a_lame_duck() {
+        let server = server();
+        let begun = Instant::now();
+        begin(&server, &Asker::Signal("SIGTERM"));
+        sleep(Duration::from_secs(1)).await;
+        abort(&server, &Asker::Signal("SIGTERM"));
+        server.lifecycle().closed().await;
+        assert_eq!(begun.elapsed().as_secs(), 1);
+    }
+}

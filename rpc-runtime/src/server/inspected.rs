@@ -11,8 +11,7 @@ use crate::{
     },
     driver::SharedConnection,
     inspect::{
-        self, BlockedHandler, ConnectionFacts, InspectedConnection, LimitSource, Owner,
-        OwnerLimit, Side,
+        self, BlockedHandler, ConnectionFacts, InspectedConnection, LimitSource, Owner, OwnerLimit, Side,
     },
     metrics::Protocol,
     session::Session,

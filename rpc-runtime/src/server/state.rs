@@ -16,6 +16,8 @@ use super::{
     connections::Connections,
     cut_log::CutLog,
     guest::{Guest, OpenTasks},
+    own_sockets::OwnSockets,
+    pulse::Pulse,
     router::Router,
     terminate::{Asker, Audit, Decision, ServerKey, TerminateKind},
 };
@@ -30,8 +32,8 @@ use crate::{
     driver::{Clock, Wakes},
     inspect::Listed,
     message::depth,
-    net::TlsFailure,
     metrics::{self, LiveServer, ServerGauges},
+    net::{ProxyFault, TlsFailure},
     session::{self, ServerView, ServiceLayer, Threads, lifecycle::Lifecycle},
 };
 
@@ -52,6 +54,10 @@ pub(crate) struct ServerState {
     failed_accepts: Seldom,
     /// Logs peers whose TLS handshake failed.
     failed_tls: Seldom,
+    /// Logs peers without the header of a proxy that is trusted.
+    failed_proxies: Seldom,
+    own_sockets: OwnSockets,
+    pulse: Arc<Pulse>,
     key: ServerKey,
     /// The connections of the guest.
     guests: Arc<OpenTasks>,
@@ -70,6 +76,7 @@ pub(crate) struct ServerOptions {
     /// What wraps calls of `terminate`: the server's policy, within the middleware that finds out who calls. Empty without a policy.
     pub(crate) terminate_layers: Vec<ServiceLayer>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) lame_duck: Duration,
     pub(crate) max_waiting_handlers: usize,
     pub(crate) max_buffered_bytes: u64,
     pub(crate) guest: Option<Arc<dyn Guest>>,
@@ -83,6 +90,7 @@ impl Default for ServerOptions {
             policy: TerminatePolicy::default(),
             terminate_layers: Vec::new(),
             drain_timeout: DRAIN_TIMEOUT,
+            lame_duck: Duration::ZERO,
             max_waiting_handlers: ServerState::MAX_WAITING_HANDLERS,
             max_buffered_bytes: u64::MAX,
             guest: None,
@@ -127,6 +135,9 @@ impl ServerState {
             cuts: CutLog::default(),
             failed_accepts: Seldom::new(FAILED_ACCEPTS),
             failed_tls: Seldom::new(FAILED_TLS),
+            failed_proxies: Seldom::new(FAILED_PROXIES),
+            own_sockets: OwnSockets::default(),
+            pulse: Arc::default(),
             key: ServerKey::default(),
             guests: Arc::default(),
             undecided: Arc::default(),
@@ -168,6 +179,21 @@ impl ServerState {
 
     pub(crate) fn drain_timeout(&self) -> Duration {
         self.options.drain_timeout
+    }
+
+    /// How long SIGTERM lets the server accept before it drains.
+    pub(crate) fn lame_duck(&self) -> Duration {
+        self.options.lame_duck
+    }
+
+    /// The listening sockets, for a process that is to take them over.
+    pub(crate) fn own_sockets(&self) -> &OwnSockets {
+        &self.own_sockets
+    }
+
+    /// Tells whether the runtimes of the accept loops still run.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// Which peers may terminate this server.
@@ -255,6 +281,18 @@ impl ServerState {
         }
         if let Some(unsaid) = self.failed_tls.turn(self.view.age()) {
             tracing::warn!(peer, fault, text, unsaid, "TLS handshake failed");
+        }
+    }
+
+    /// Counts a connection without the header of a proxy that is trusted, and logs why.
+    pub(crate) fn note_proxy_fault(&self, from: &str, fault: &ProxyFault) {
+        self.counts().proxy_headers_refused.add();
+        // Health checks connect and leave: they are counted, and not worth a warning.
+        if fault.has_left() {
+            return tracing::debug!(from, %fault, "no PROXY header");
+        }
+        if let Some(unsaid) = self.failed_proxies.turn(self.view.age()) {
+            tracing::warn!(from, %fault, unsaid, "a connection was closed: it has no PROXY header of a trusted proxy");
         }
     }
 
@@ -393,3 +431,5 @@ impl ServerState {
 const FAILED_ACCEPTS: Duration = Duration::from_secs(1);
 /// The shortest time between two log lines about peers whose TLS handshake failed.
 const FAILED_TLS: Duration = Duration::from_secs(1);
+/// The shortest time between two log lines about connections without the header of a trusted proxy.
+const FAILED_PROXIES: Duration = Duration::from_secs(1);

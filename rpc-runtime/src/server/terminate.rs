@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration}
 pub(crate) use self::{
     audit::{Asker, Audit, Decision, TerminateKind},
     key::ServerKey,
-    signals::{Signals, ignore_signals},
+    signals::{SIGTERM, Signals, ignore_signals},
 };
 use crate::{
     Context,

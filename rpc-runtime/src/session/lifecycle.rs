@@ -57,6 +57,10 @@ impl Lifecycle {
         if is_first {
             *phase = DrainPhase::Asked;
         }
+        drop(phase);
+        if is_first {
+            self.changes.tell();
+        }
         is_first
     }
 
@@ -85,6 +89,17 @@ impl Lifecycle {
     /// Returns whether a drain is asked for, and services do what comes before it.
     pub(crate) fn is_preparing(&self) -> bool {
         *self.phase() == DrainPhase::Asked
+    }
+
+    /// Returns whether a drain is asked for, or has begun.
+    pub(crate) fn is_asked(&self) -> bool {
+        *self.phase() != DrainPhase::Serving
+    }
+
+    /// Waits until a drain is asked for.
+    pub(crate) async fn asked(&self) {
+        self.wait(|phase| (*phase != DrainPhase::Serving).then_some(()))
+            .await;
     }
 
     /// Returns whether the drain has begun.

@@ -100,7 +100,8 @@ pub trait Service: Send + Sync + 'static {
     /// It is called once, when a drain is asked for and before anything else: the listeners still accept, and calls still start. The
     /// drain goes on when the future has ended, when the drain timeout is over, or when the server is aborted. The time counts as part of the
     /// drain timeout. A peer that asks for the drain by `terminate` gets its GOAWAY at once, so it makes its further calls by another
-    /// connection. Default: none.
+    /// connection. At SIGTERM the time of a [lame duck](crate::server::ServerBuilder::lame_duck) begins at the same moment, and is no part of the drain timeout.
+    /// Default: none.
     fn before_drain(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         None
     }

@@ -114,7 +114,11 @@ impl Service for Counted {
 }
 
 /// Calls a procedure that takes and returns text.
-pub(crate) async fn call(client: &Client, procedure: &'static Procedure, text: &str) -> Result<String, Error> {
+pub(crate) async fn call(
+    client: &Client,
+    procedure: &'static Procedure,
+    text: &str,
+) -> Result<String, Error> {
     within(client.call().send_recv(procedure, text.to_owned())).await
 }
 

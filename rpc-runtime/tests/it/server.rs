@@ -1,8 +1,10 @@
 //! What a server promises to its peers, its handlers and its owner.
 
+mod adopted;
 mod audit;
 mod batches;
 mod before_drain;
+mod behind_proxy;
 mod blocking;
 mod budgets;
 mod callbacks;

@@ -1,6 +1,6 @@
 //! Health: what is known of it, by whom, and when.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use bytes::BytesMut;
 use demo_api::demo::kv::v1::KvClient;
@@ -253,15 +253,25 @@ async fn a_watcher_is_told_before_the_goaway() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn calls_and_connections_begin_while_the_notice_lasts() {
-    let health = Health::new().notice(Duration::from_secs(3600));
+async fn a_lame_duck_is_not_serving_and_takes_calls_and_connections() {
+    let health = Health::new();
     let handle = health.handle();
-    let server = served(|server| server.service(health).drain_timeout(Duration::from_secs(7200))).await;
+    let server = served(|server| {
+        server
+            .service(health)
+            .signals(true)
+            .lame_duck(Duration::from_secs(3600))
+            .drain_timeout(Duration::from_secs(7200))
+    });
+    let server = server.await;
     let mut watches = Watch::both(&server, "").await;
     for watch in &mut watches {
         assert_eq!(watch.next().await, Ok(OnTheWire::Serving));
     }
-    server.handle.drain();
+    // The only server of this process that obeys signals.
+    let pid = std::process::id().to_string();
+    let killed = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert!(killed.success());
     for watch in &mut watches {
         assert_eq!(watch.next().await, Ok(OnTheWire::NotServing));
     }

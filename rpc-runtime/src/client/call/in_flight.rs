@@ -195,7 +195,9 @@ impl<'a> InFlightCall<'a> {
     /// The time since the call began, by the clock.
     #[cold]
     fn elapsed(&self) -> Duration {
-        self.deadline.begun().map_or(Duration::ZERO, |begun| begun.elapsed())
+        self.deadline
+            .begun()
+            .map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
     /// Returns why the call cannot be made.

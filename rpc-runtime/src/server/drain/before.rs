@@ -44,7 +44,11 @@ impl Before {
     }
 
     /// Waits until all have ended.
-    pub(super) async fn ended(mut self) {
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: those that have not ended go on when it is called again.
+    pub(super) async fn ended(&mut self) {
         poll_fn(|cx| {
             self.0.retain_mut(|one| {
                 let poll = Panic::catch(|| match &mut one.0 {

@@ -6,21 +6,30 @@ use tokio::{runtime::Handle, task::yield_now, time::sleep};
 
 use super::{
     admission::{Admission, AdmissionLimits, GRACE, TLS_GRACE},
-    opening::serve_either,
+    opening::{serve_behind, serve_either},
     serve::serve_stream,
 };
 use crate::{
-    Peer, Transport,
-    net::{Listener, Stream, lacks_resources, peer_has_left},
+    Peer,
+    net::{Listener, ProxyGate, Stream, lacks_resources, peer_has_left},
     server::{state::ServerState, until::until},
 };
 
 /// Accepts streams until the server drains, and then sends a GOAWAY to connections still in the accept queue.
 pub(crate) async fn accept(server: Arc<ServerState>, listener: Listener, limits: Arc<AdmissionLimits>) {
     accept_until_drain(&server, &listener, &limits).await;
-    // Closing the listener alone would reset them. After a GOAWAY their calls fail as `No`: not executed.
-    for (stream, peer) in listener.close().await {
-        receive(&server, stream, peer, None, &Handle::current());
+    let gate = listener.gate();
+    let left = match server.own_sockets().is_left() {
+        // Another process accepts them.
+        true => {
+            listener.leave();
+            Vec::new()
+        }
+        // Closing the listener alone would reset them. After a GOAWAY their calls fail as `No`: not executed.
+        false => listener.close().await,
+    };
+    for (stream, peer) in left {
+        receive(&server, stream, peer, gate.as_ref(), None, &Handle::current());
     }
     // The drain tells all peers when the accept loops have ended.
     server.undecided().none_left().await;
@@ -28,6 +37,8 @@ pub(crate) async fn accept(server: Arc<ServerState>, listener: Listener, limits:
 
 async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limits: &AdmissionLimits) {
     let runtime = Handle::current();
+    let gate = listener.gate();
+    let gate = gate.as_ref();
     let mut draining = pin!(server.lifecycle().draining());
     let mut backoff = BACKOFF_MIN;
     // How many peers in a row were lost before they were accepted.
@@ -79,34 +90,38 @@ async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limi
         if limits.is_full() {
             server.counts().connections_delayed.add();
         }
-        let grace = match peer.transport() {
-            Transport::Tls => TLS_GRACE,
-            _ => GRACE,
-        };
+        let grace = if listener.is_tls() { TLS_GRACE } else { GRACE };
         let Some(Some(admission)) = until(draining.as_mut(), limits.admit(grace)).await else {
-            receive(server, stream, peer, None, &runtime);
+            receive(server, stream, peer, gate, None, &runtime);
             return;
         };
-        receive(server, stream, peer, Some(admission), &runtime);
+        receive(server, stream, peer, gate, Some(admission), &runtime);
     }
 }
 
-/// Serves a stream that was accepted: by the server, or by its guest if the peer does not speak our protocol.
+/// Serves a stream that was accepted: by the server, or by its guest if the peer does not speak our protocol. On a listener behind proxies it
+/// has to pass `gate` first.
 fn receive(
     server: &Arc<ServerState>,
     stream: Stream,
     peer: Peer,
+    gate: Option<&ProxyGate>,
     admission: Option<Admission>,
     runtime: &Handle,
 ) {
-    match server.guest() {
-        None => {
+    match (gate, server.guest()) {
+        (None, None) => {
             serve_stream(server, stream, peer, admission, runtime);
         }
-        Some(guest) => {
+        (None, Some(guest)) => {
             let (server, guest) = (Arc::clone(server), Arc::clone(guest));
             let undecided = server.undecided().enter();
             runtime.spawn(serve_either(server, guest, stream, peer, admission, undecided));
+        }
+        (Some(gate), _) => {
+            let (server, gate) = (Arc::clone(server), gate.clone());
+            let undecided = server.undecided().enter();
+            runtime.spawn(serve_behind(server, gate, stream, peer, admission, undecided));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The opening of a connection, which says whether a guest serves it: its first byte, or what ALPN agrees on.
+//! The opening of a connection, which says whether a guest serves it: its first byte, or what ALPN agrees on. Before it, the header of a
+//! proxy.
 
 use std::{future::pending, io, sync::Arc};
 
@@ -14,7 +15,7 @@ use crate::{
     driver::SharedConnection,
     inspect::StreamTraffic,
     metrics::{EndLabel, OpenConnection, Protocol, Side},
-    net::{Opening, Stream, TlsFailure},
+    net::{Opening, ProxyGate, Stream, TlsFailure},
     server::{
         guest::{self, Guest, Host, OpenTask, OpenTasks},
         state::ServerState,
@@ -22,6 +23,38 @@ use crate::{
     },
     session::{CallValues, lifecycle::Lifecycle},
 };
+
+/// Reads the header of the proxy that has passed `stream` on, and then serves the stream as one of the proxy's client.
+///
+/// The header is the first part of the handshake, as the opening is. Without it not even a GOAWAY makes sense to the peer: it is read during a drain, too,
+/// until the drain has told all peers.
+pub(super) async fn serve_behind(
+    server: Arc<ServerState>,
+    gate: ProxyGate,
+    stream: Stream,
+    from: Peer,
+    mut admission: Option<Admission>,
+    undecided: OpenTask,
+) {
+    let handshake = admission.as_mut().map(|one| &mut one.handshake);
+    let passed = until(server.lifecycle().announced(), gate.pass(stream, &from));
+    let (stream, peer) = match unless(limit(&server, handshake), passed).await {
+        Err(cut) => return note_cut(&server, &from, cut),
+        Ok(None) => return tracing::debug!(peer = from.address(), "the drain ends before the PROXY header"),
+        Ok(Some(Err(fault))) => return server.note_proxy_fault(from.address(), &fault),
+        Ok(Some(Ok(passed))) => passed,
+    };
+    match server.guest() {
+        None => {
+            serve_stream(&server, stream, peer, admission, &Handle::current());
+            drop(undecided);
+        }
+        Some(guest) => {
+            let guest = Arc::clone(guest);
+            serve_either(server, guest, stream, peer, admission, undecided).await;
+        }
+    }
+}
 
 /// Waits for the opening of `stream`, and then serves it: by `guest` if the opening is the guest's.
 ///

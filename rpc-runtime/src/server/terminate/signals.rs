@@ -133,7 +133,7 @@ fn watch() -> io::Result<()> {
 async fn next(term: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
     std::future::poll_fn(|cx| {
         if term.poll_recv(cx).is_ready() {
-            return Poll::Ready(("SIGTERM", 128 + 15));
+            return Poll::Ready((SIGTERM, 128 + 15));
         }
         interrupt.poll_recv(cx).map(|_| ("SIGINT", 128 + 2))
     })
@@ -150,6 +150,9 @@ impl Drop for OwnRuntime {
         }
     }
 }
+
+/// The signal by which service managers and Kubernetes stop a process, by its name.
+pub(crate) const SIGTERM: &str = "SIGTERM";
 
 /// A signal that comes within this time after the end of the last server is ignored: it was meant for that server, and the
 /// process may end with the exit code of its drain.

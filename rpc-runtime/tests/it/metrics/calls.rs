@@ -31,13 +31,18 @@ async fn calls_are_counted_by_procedure_and_code_on_both_sides() {
     let since = |now: &Snapshot, then: &Snapshot| {
         let calls = now.since(then).into_iter();
         let calls = calls.filter(|one| one.path() == CODES[ECHO].path());
-        calls.map(|one| (one.handled(), one.latency().count())).collect::<Vec<_>>()
+        calls
+            .map(|one| (one.handled(), one.latency().count()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(since(&middle, &begin), [(3, 3), (3, 3)]);
     assert_eq!(since(&snapshot(), &middle), [(1, 1), (1, 1)]);
     for (procedure, count, code) in [(&CODES[ECHO], 4, Code::Ok), (&CODES[FAIL], 2, Code::NotFound)] {
         for calls in [served(procedure), called(procedure)] {
-            assert_eq!((calls.started(), calls.handled(), calls.in_flight()), (count, count, 0));
+            assert_eq!(
+                (calls.started(), calls.handled(), calls.in_flight()),
+                (count, count, 0)
+            );
             assert_eq!(calls.codes().collect::<Vec<_>>(), [(code, count)]);
             assert_eq!(calls.latency().count(), count);
             assert!(calls.latency().quantile(0.5).unwrap() < Duration::from_secs(60));
@@ -49,7 +54,11 @@ async fn calls_are_counted_by_procedure_and_code_on_both_sides() {
     }
     assert!(number("rpc_server_queue_age_seconds", &[("protocol", "native")]) >= queued + 6.0);
     let handled = |name, code| {
-        let labels = [("service", "metrics.v1.Codes"), ("method", "rpc_fail"), ("code", code)];
+        let labels = [
+            ("service", "metrics.v1.Codes"),
+            ("method", "rpc_fail"),
+            ("code", code),
+        ];
         number(name, &labels)
     };
     assert_eq!(handled("rpc_server_handled_total", "NOT_FOUND"), 2.0);
@@ -70,7 +79,8 @@ async fn a_call_is_in_flight_until_it_ends_and_one_that_is_given_up_is_cancelled
     };
     let tasks = number("rpc_server_handler_tasks", &[]);
     let (kept, given_up) = (waiting(&client), waiting(&client));
-    until(|| of(Side::Server, Protocol::Native, &OPEN[WAIT]).is_some_and(|calls| calls.in_flight() == 2)).await;
+    until(|| of(Side::Server, Protocol::Native, &OPEN[WAIT]).is_some_and(|calls| calls.in_flight() == 2))
+        .await;
     assert_eq!(called(&OPEN[WAIT]).in_flight(), 2);
     // Other tests have handlers, too, but none of theirs ends ours.
     grown("rpc_server_handler_tasks", &[], 2.0).await;
@@ -96,7 +106,8 @@ async fn calls_of_a_caller_that_is_lost_end_as_cancelled() {
     let server = serve_one(service.clone()).await;
     let mut peer = wire::HandPeer::greeted(&server.address).await;
     peer.send(&wire::call(1, &LOST[WAIT], &"a".to_owned())).await;
-    until(|| of(Side::Server, Protocol::Native, &LOST[WAIT]).is_some_and(|calls| calls.in_flight() == 1)).await;
+    until(|| of(Side::Server, Protocol::Native, &LOST[WAIT]).is_some_and(|calls| calls.in_flight() == 1))
+        .await;
     drop(peer);
     until(|| served(&LOST[WAIT]).in_flight() == 0).await;
     assert_eq!(served(&LOST[WAIT]).ended(Code::Cancelled), 1);
@@ -109,7 +120,11 @@ procedures!(PRESENT, "metrics.v1.Present", 0x1_2349_0000);
 async fn calls_of_procedures_that_a_server_does_not_have_share_one_label() {
     let server = serve_one(Counted::new(&PRESENT)).await;
     let client = server.client().await;
-    let other = [("service", "_other"), ("method", "_other"), ("code", "UNIMPLEMENTED")];
+    let other = [
+        ("service", "_other"),
+        ("method", "_other"),
+        ("code", "UNIMPLEMENTED"),
+    ];
     let before = number("rpc_server_handled_total", &other);
     let faults = number("rpc_server_faults_total", &[("kind", "unknown_procedure")]);
     let error = call(&client, &MISSING, "a").await.unwrap_err();
@@ -126,7 +141,10 @@ procedures!(UNHEARD, "metrics.v1.Unheard", 0x1_234a_0000);
 async fn a_call_that_finds_no_server_is_counted_at_the_client_alone() {
     let failures = number("rpc_client_connect_failures_total", &[("protocol", "native")]);
     let client = Client::connect_lazy("mem:metrics-nobody");
-    let call = client.call().fail_fast().send_recv::<_, String>(&UNHEARD[ECHO], String::new());
+    let call = client
+        .call()
+        .fail_fast()
+        .send_recv::<_, String>(&UNHEARD[ECHO], String::new());
     let error: Error = within(call).await.unwrap_err();
     assert_eq!(called(&UNHEARD[ECHO]).ended(error.code()), 1);
     assert_eq!(called(&UNHEARD[ECHO]).in_flight(), 0);
@@ -142,18 +160,33 @@ async fn one_way_calls_are_counted_by_what_became_of_them() {
     let server = serve_one(Counted::new(&ONE_WAYS)).await;
     let client = server.client().await;
     let native = [("protocol", "native")];
-    let told = |fate| number("rpc_client_one_ways_total", &[("protocol", "native"), ("fate", fate)]);
+    let told = |fate| {
+        number(
+            "rpc_client_one_ways_total",
+            &[("protocol", "native"), ("fate", fate)],
+        )
+    };
     let sent = number("rpc_client_one_ways_sent_total", &native);
     let (handled, failed) = (told("handled"), told("failed"));
     for _ in 0..100 {
-        within(client.call().send(&ONE_WAYS[ECHO], "a".to_owned())).await.unwrap();
+        within(client.call().send(&ONE_WAYS[ECHO], "a".to_owned()))
+            .await
+            .unwrap();
     }
     for _ in 0..5 {
-        within(client.call().send(&ONE_WAYS[FAIL], "a".to_owned())).await.unwrap();
+        within(client.call().send(&ONE_WAYS[FAIL], "a".to_owned()))
+            .await
+            .unwrap();
     }
     within(client.settled()).await.unwrap();
-    assert_eq!(served(&ONE_WAYS[ECHO]).one_ways().collect::<Vec<_>>(), [("handled", 100)]);
-    assert_eq!(served(&ONE_WAYS[FAIL]).one_ways().collect::<Vec<_>>(), [("failed", 5)]);
+    assert_eq!(
+        served(&ONE_WAYS[ECHO]).one_ways().collect::<Vec<_>>(),
+        [("handled", 100)]
+    );
+    assert_eq!(
+        served(&ONE_WAYS[FAIL]).one_ways().collect::<Vec<_>>(),
+        [("failed", 5)]
+    );
     // They are no calls.
     assert_eq!(served(&ONE_WAYS[ECHO]).started(), 0);
     let labels = [("service", "metrics.v1.OneWays"), ("fate", "handled")];
@@ -195,7 +228,11 @@ async fn a_handler_that_blocks_its_thread_is_counted() {
     let server = serve_one(service.clone()).await;
     let client = server.client().await;
     let blocked = tokio::spawn(async move { call(&client, &BLOCKED[BLOCK], "a").await });
-    let labels = [("service", "metrics.v1.Blocked"), ("method", "rpc_block"), ("protocol", "native")];
+    let labels = [
+        ("service", "metrics.v1.Blocked"),
+        ("method", "rpc_block"),
+        ("protocol", "native"),
+    ];
     grown("rpc_server_blocked_handlers_total", &labels, 1.0).await;
     service.release();
     within(blocked).await.unwrap().unwrap();

@@ -10,7 +10,10 @@ procedures!(ENDS, "metrics.v1.Ends", 0x1_2350_0000);
 /// The numbers of a side that tests of connections compare.
 fn closed(side: Side, transport: &str, end: &str) -> f64 {
     let name = format!("rpc_{side}_connections_closed_total");
-    number(&name, &[("transport", transport), ("protocol", "native"), ("end", end)])
+    number(
+        &name,
+        &[("transport", transport), ("protocol", "native"), ("end", end)],
+    )
 }
 
 #[tokio::test(crate = "test_support::gate")]
@@ -18,7 +21,10 @@ async fn connections_are_counted_by_transport_and_by_why_they_end() {
     let tcp = [("transport", "tcp"), ("protocol", "native")];
     let opened = |side: &str| number(&format!("rpc_{side}_connections_opened_total"), &tcp);
     let before = (opened("server"), opened("client"));
-    let ended = (closed(Side::Server, "tcp", "closed"), closed(Side::Client, "tcp", "closed"));
+    let ended = (
+        closed(Side::Server, "tcp", "closed"),
+        closed(Side::Client, "tcp", "closed"),
+    );
     let server = serve_one(Counted::new(&ENDS)).await;
     let client = server.client().await;
     assert!(opened("server") >= before.0 + 1.0 && opened("client") >= before.1 + 1.0);
@@ -38,7 +44,10 @@ async fn connections_are_counted_by_transport_and_by_why_they_end() {
     least("server", "handshake_rejected", rejected).await;
     drop(stranger);
     // A server that drains.
-    let drained = (closed(Side::Server, "tcp", "drained"), closed(Side::Client, "tcp", "drained"));
+    let drained = (
+        closed(Side::Server, "tcp", "drained"),
+        closed(Side::Client, "tcp", "drained"),
+    );
     let client = server.client().await;
     server.stop().await;
     least("server", "drained", drained.0).await;
@@ -98,9 +107,12 @@ async fn drains_and_what_became_of_their_calls_are_counted() {
     let completed = || number("rpc_server_drained_calls_total", &[("outcome", "completed")]);
     let (drains, before) = (number("rpc_server_drains_total", &[]), completed());
     let call = tokio::spawn(async move { call(&client, &DRAINS[WAIT], "a").await });
-    until(|| rpc_runtime::metrics::snapshot().procedures().iter().any(|one| {
-        one.side() == Side::Server && one.path() == DRAINS[WAIT].path() && one.in_flight() == 1
-    })).await;
+    until(|| {
+        rpc_runtime::metrics::snapshot().procedures().iter().any(|one| {
+            one.side() == Side::Server && one.path() == DRAINS[WAIT].path() && one.in_flight() == 1
+        })
+    })
+    .await;
     server.handle.drain();
     assert!(number("rpc_server_drains_total", &[]) >= drains + 1.0);
     assert!(number("rpc_server_draining", &[]) >= 1.0);
@@ -124,7 +136,10 @@ async fn a_connection_that_replaces_another_is_a_reconnect_and_a_call_that_moves
     call(&client, &AGAIN[ECHO], "a").await.unwrap();
     assert!(number("rpc_client_reconnects_total", &[("protocol", "native")]) >= reconnects + 1.0);
     // However often it was sent, it is one call.
-    assert_eq!((called(&AGAIN[ECHO]).started(), called(&AGAIN[ECHO]).handled()), (2, 2));
+    assert_eq!(
+        (called(&AGAIN[ECHO]).started(), called(&AGAIN[ECHO]).handled()),
+        (2, 2)
+    );
     assert_eq!(served(&AGAIN[ECHO]).started(), 2);
     within(client.close()).await.unwrap();
     second.stop().await;

@@ -17,7 +17,12 @@ procedures!(HINTS, "metrics.v1.Hints", 0x1_2360_0000);
 async fn a_call_over_its_rate_is_refused_and_comes_back() {
     let rate = || number("rpc_server_limited_total", &[("limit", "rate")]);
     let refused = || number("rpc_server_rejected_total", &[("reason", "limit")]);
-    let retries = || number("rpc_client_retries_total", &[("protocol", "native"), ("reason", "hint")]);
+    let retries = || {
+        number(
+            "rpc_client_retries_total",
+            &[("protocol", "native"), ("reason", "hint")],
+        )
+    };
     let before = (rate(), refused(), retries());
     let server = Server::builder()
         .service(Counted::new(&HINTS))
@@ -57,7 +62,12 @@ async fn an_empty_retry_budget_is_seen() {
         let client = client.clone();
         tokio::spawn(async move { call(&client, &BUDGET[WAIT], "a").await })
     };
-    grown("rpc_server_started_total", &[("service", "metrics.v1.Budget")], 1.0).await;
+    grown(
+        "rpc_server_started_total",
+        &[("service", "metrics.v1.Budget")],
+        1.0,
+    )
+    .await;
     // Each comes back three times, and there are ten tokens.
     for _ in 0..4 {
         call(&client, &BUDGET[ECHO], "a").await.unwrap_err();
@@ -73,17 +83,26 @@ procedures!(MOVED, "metrics.v1.Moved", 0x1_2362_0000);
 
 #[tokio::test(crate = "test_support::gate")]
 async fn a_call_that_a_draining_server_did_not_take_is_sent_again() {
-    let retries = || number("rpc_client_retries_total", &[("protocol", "native"), ("reason", "connection")]);
+    let retries = || {
+        number(
+            "rpc_client_retries_total",
+            &[("protocol", "native"), ("reason", "connection")],
+        )
+    };
     let before = retries();
-    let client: Client = Client::builder("mem:metrics-first").fallback("mem:metrics-second").connect_lazy();
+    let client: Client = Client::builder("mem:metrics-first")
+        .fallback("mem:metrics-second")
+        .connect_lazy();
     let refuses = Counted::new(&MOVED);
     let first = Server::builder()
         .service(refuses)
         .listener("mem:metrics-first")
         // A refusal without a hint: the server is to blame.
-        .layer(from_fn(async |_: ServerCall, _: Next<ServerCall>| -> Result<Answer> {
-            Err(Status::unavailable("not here"))
-        }))
+        .layer(from_fn(
+            async |_: ServerCall, _: Next<ServerCall>| -> Result<Answer> {
+                Err(Status::unavailable("not here"))
+            },
+        ))
         .signals(false);
     let _first = serve(first).await;
     let error = call(&client, &MOVED[ECHO], "a").await.unwrap_err();

@@ -49,7 +49,10 @@ fn the_process_tells_its_version_and_what_it_uses() {
     let sample = &info.samples()[0];
     assert_eq!(sample.label("version"), Some(env!("CARGO_PKG_VERSION")));
     assert!(sample.label("rustc").unwrap().starts_with("1."));
-    assert_eq!(sample.label("features").unwrap().contains("tls"), cfg!(feature = "_tls"));
+    assert_eq!(
+        sample.label("features").unwrap().contains("tls"),
+        cfg!(feature = "_tls")
+    );
     if cfg!(target_os = "linux") {
         for name in [
             "process_start_time_seconds",
@@ -72,7 +75,10 @@ fn names_end_with_their_units_and_counters_with_total() {
             let stem = name.strip_suffix("_total").unwrap_or(name);
             assert!(stem.ends_with(unit), "{name}");
         }
-        assert!(!family.samples().is_empty() && family.help().ends_with('.'), "{name}");
+        assert!(
+            !family.samples().is_empty() && family.help().ends_with('.'),
+            "{name}"
+        );
         assert!(name.starts_with("rpc_") || name.starts_with("process_"));
     }
 }
@@ -87,10 +93,17 @@ fn the_reference_lists_each_metric() {
         .filter(|name| name.starts_with("rpc_") || name.starts_with("process_"))
         .collect();
     for family in snapshot().families() {
-        assert!(listed.contains(family.name()), "{} is not in the reference", family.name());
+        assert!(
+            listed.contains(family.name()),
+            "{} is not in the reference",
+            family.name()
+        );
     }
     let source = include_str!("../../../src/metrics/families.rs");
     for name in listed {
-        assert!(source.contains(&format!("\"{name}\"")), "{name} is in the reference only");
+        assert!(
+            source.contains(&format!("\"{name}\"")),
+            "{name} is in the reference only"
+        );
     }
 }

@@ -23,20 +23,29 @@ fn until_2040() -> f64 {
 #[tokio::test(crate = "test_support::gate")]
 async fn handshakes_are_counted_and_certificates_are_shown_until_they_are_gone() {
     let world = World::new();
-    let leaf = world.root.leaf(Side::Server, |params| params.not_after = date_time_ymd(2040, 1, 1));
-    let file = |name: &str| std::env::temp_dir().join(format!("rpc-test-{}-metrics-{name}", std::process::id()));
+    let leaf = world.root.leaf(Side::Server, |params| {
+        params.not_after = date_time_ymd(2040, 1, 1)
+    });
+    let file =
+        |name: &str| std::env::temp_dir().join(format!("rpc-test-{}-metrics-{name}", std::process::id()));
     let (chain, key) = (file("chain.pem"), file("key.pem"));
     fs::write(&chain, leaf.chain_pem()).unwrap();
     fs::write(&key, &leaf.key).unwrap();
-    let tls = ServerTls::builder(Identity::pem_files(&chain, &key)).build().unwrap();
+    let tls = ServerTls::builder(Identity::pem_files(&chain, &key))
+        .build()
+        .unwrap();
     let label = chain.to_string_lossy().into_owned();
-    let expiry = || number("rpc_server_certificate_expires_in_seconds", &[("certificate", &label)]);
+    let expiry = || {
+        number(
+            "rpc_server_certificate_expires_in_seconds",
+            &[("certificate", &label)],
+        )
+    };
     let (left, expected) = (expiry(), until_2040());
     assert!((left - expected).abs() < 60.0, "{left} and {expected}");
 
-    let handshakes = |side: &str, result| {
-        number(&format!("rpc_{side}_tls_handshakes_total"), &[("result", result)])
-    };
+    let handshakes =
+        |side: &str, result| number(&format!("rpc_{side}_tls_handshakes_total"), &[("result", result)]);
     let before = ["ok", "failed"].map(|result| (handshakes("server", result), handshakes("client", result)));
     let server = Server::builder()
         .service(Counted::new(&TLS))
@@ -56,7 +65,12 @@ async fn handshakes_are_counted_and_certificates_are_shown_until_they_are_gone()
     let wary = Client::builder(&server.address).tls(wary.build().unwrap());
     within(wary.connect()).await.map(|_: Client| ()).unwrap_err();
     assert!(handshakes("client", "failed") >= before[1].1 + 1.0);
-    grown("rpc_server_tls_handshakes_total", &[("result", "failed")], before[1].0 + 1.0).await;
+    grown(
+        "rpc_server_tls_handshakes_total",
+        &[("result", "failed")],
+        before[1].0 + 1.0,
+    )
+    .await;
 
     within(client.close()).await.unwrap();
     server.stop().await;
