@@ -78,7 +78,7 @@
 //! | comments | documentation; code in comments becomes text, never a doctest |
 //!
 //! Keywords become raw identifiers (`r#type`). `GreeterSend` and `GreeterSendRecv` have methods of their own: `detached`,
-//! `fail_fast`, `idle_timeout`, `metadata`, `priority`, `terminate`, `timeout`, `wait_for_ready` and `within`. A
+//! `fail_fast`, `idle_timeout`, `metadata`, `priority`, `terminate`, `timeout`, `trace_context`, `wait_for_ready` and `within`. A
 //! stub with such a name gets a `_` at its end, and the build prints a warning. The procedure `rpc_terminate` is built in.
 //! If a message or another service has the name of a service's trait, server, client, `..Send` or `..SendRecv`, that item gets
 //! a `_`, too: with `message MsgSend`, `service Msg` has `MsgSend_`. Other items with the same Rust name are an error of this

@@ -10,6 +10,7 @@ mod messages;
 pub(crate) mod prefixed;
 pub(crate) mod status;
 pub(crate) mod timeout;
+pub(crate) mod trace;
 
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Request, StatusCode, header::CONTENT_TYPE};
@@ -132,10 +133,12 @@ fn ask(shared: &Shared, parts: &http::request::Parts) -> Result<Asked, Status> {
         shared.server.note_fault(PeerFault::UnknownProcedure);
         Status::unimplemented(format!("no procedure {path}"))
     })?;
+    let mut metadata = headers::to_metadata(&parts.headers)?;
     Ok(Asked {
         procedure,
         // A time that no clock can represent is never.
         deadline: timeout::read(&parts.headers)?.and_then(|time| Instant::now().checked_add(time)),
-        metadata: headers::to_metadata(&parts.headers)?,
+        trace: trace::take(&mut metadata),
+        metadata,
     })
 }

@@ -13,4 +13,6 @@ pub(crate) mod priority;
 pub(crate) mod report;
 pub(crate) mod secret;
 pub(crate) mod status;
+pub(crate) mod time_spent;
 pub(crate) mod tls_protocol;
+pub(crate) mod trace_context;

@@ -26,7 +26,6 @@ use tokio::time::Instant;
 
 pub use crate::api::account::{Account, DropReason};
 
-pub(crate) use self::channel::Channel;
 use self::{
     bridge_plan::{NO_PING, NO_TERMINATE},
     call::{MakeCall, SendToken},
@@ -39,6 +38,7 @@ pub use self::{
     call::{Call, ClientCall, OneWayCall, Receipt, Reply, Sender, Streaming, UnaryCall},
     channel::{ConnectionState, StateWatch},
 };
+pub(crate) use self::{call::CallProgress, channel::Channel};
 use crate::{
     Code, DrainReport, Error, Load, Metadata, Procedure,
     api::limits::CALL_TIMEOUT,
@@ -78,6 +78,8 @@ pub struct Client {
     metadata: Option<Arc<Metadata>>,
     /// The tokens of its calls; none without a token source.
     tokens: Option<Arc<Tokens>>,
+    /// False for the client of a guest: the guest's peer makes its calls.
+    has_spans: bool,
 }
 
 /// Construction.
@@ -145,12 +147,18 @@ impl Client {
             chain: None,
             metadata: None,
             tokens: None,
+            has_spans: true,
         }
     }
 
     /// This client, whose calls come back when a server that refused them says so, or not.
     fn with_hints(self, takes_hints: bool) -> Self {
         Self { takes_hints, ..self }
+    }
+
+    /// This client, whose calls have spans on this side, or not.
+    fn with_spans(self, has_spans: bool) -> Self {
+        Self { has_spans, ..self }
     }
 
     /// This client with middleware around its calls; without any, as it is. Tokens are added inside of all middleware.
@@ -460,6 +468,12 @@ impl Client {
     #[inline]
     fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// True if its calls have spans on this side.
+    #[inline]
+    fn has_spans(&self) -> bool {
+        self.has_spans
     }
 
     #[inline]

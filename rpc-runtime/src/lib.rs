@@ -135,6 +135,7 @@
 //! | limit what a caller may ask, and refuse calls under overload | [`limit`] |
 //! | read what was counted: calls, latencies, connections | [`metrics`] |
 //! | send data beside a message | [`Metadata`] |
+//! | follow a call from process to process, and see its spans | [`trace`] |
 //! | encrypt, and know who calls | the module `tls`, with the feature of that name |
 //! | test a service under faults | the module `sim`, with the feature of that name |
 //! | call a server that speaks another protocol, such as gRPC | [`protocol`] |
@@ -150,6 +151,7 @@ extern crate self as rpc_runtime;
 mod api;
 pub mod auth;
 mod base;
+mod call_log;
 pub mod client;
 #[doc(hidden)]
 pub mod codegen;
@@ -178,6 +180,7 @@ mod tests;
 #[cfg(feature = "_tls")]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "tls", feature = "tls-ring"))))]
 pub mod tls;
+pub mod trace;
 mod wire;
 
 /// Failures: what a handler returns, and what a caller receives.
@@ -190,6 +193,7 @@ pub mod status {
     pub use crate::api::{
         error::{Error, Executed, LostSends, Phase},
         status::{Code, Status},
+        time_spent::TimeSpent,
     };
 }
 
@@ -227,6 +231,7 @@ pub mod middleware {
     #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
     pub use crate::layer::{Rest, Tower, TowerCall, tower};
     pub use crate::{
+        call_log::{AccessLog, SlowCalls, access_log, slow_calls},
         client::ClientCall,
         layer::{Answer, AnyCall, FromFn, Middleware, Next, from_fn},
         session::{Layered, ServerCall},

@@ -60,6 +60,7 @@ pub(crate) use self::{
     layered::ServiceLayer,
     panicked::WORKER,
     row_turns::{LastOutcome, RowPoll, RowTurns},
+    server_call::CallWatch,
     server_view::ServerView,
     service::{priorities, served},
     stall_record::{StallRecord, StallSnapshot, TaskLook},
@@ -67,13 +68,15 @@ pub(crate) use self::{
 };
 use self::{caller_hash::AllowedCallers, connection_metadata::ConnectionMetadata, denials::Denials};
 use crate::{
-    Client, Compression, Metadata, Peer,
+    Client, Compression, Metadata, Peer, Procedure,
+    api::trace_context::TraceContext,
     base::ordered_wakes::Changes,
     client::Channel,
     conn::{CallId, Cause, Connection, Time},
     driver::{Baton, Clock, SharedConnection, Wakes},
     inspect::StreamTraffic,
     net::{Stream, Transport},
+    trace::{CallTrace, Served},
     wire::frame::control::Reason,
 };
 
@@ -247,6 +250,25 @@ impl<D: ?Sized> Session<D> {
         f: impl FnOnce() -> R,
     ) -> (R, InlinePoll) {
         InlinePoll::run(self.address(), &self.shared, start, now, f)
+    }
+
+    /// Begins the span of a call, if somebody wants it or if the call belongs to a trace. `procedure` is none if the server has none with
+    /// that id.
+    #[cold]
+    pub(crate) fn begin_trace(
+        &self,
+        procedure: Option<&'static Procedure>,
+        id: CallId,
+        sent: Option<TraceContext>,
+    ) -> Option<Arc<CallTrace>> {
+        let call = Served {
+            procedure,
+            id: id.0,
+            peer: &self.peer,
+            is_grpc: self.call_values().is_some(),
+            is_hidden: self.server.is_bridge(),
+        };
+        CallTrace::begin(&call, sent).map(Arc::new)
     }
 
     /// Starts the handler of `id` if it is polled here for the first time and need not ask. Returns when that poll began.

@@ -2,7 +2,7 @@
 """A peer in another language that is called: it prints the one-way requests of its only client.
 
 It prints `listening ADDRESS`. It answers each PING with an account. When the connection has ended, it prints for each SEND its number
-of messages, and for each message its id and its bytes in hex. It ends with 0 if all was as docs/reference/wire.md says.
+of messages and its trace, if it has one, and for each message its id and its bytes in hex. It ends with 0 if all was as docs/reference/wire.md says.
 """
 
 import socket
@@ -36,6 +36,8 @@ class Callee(Client):
         check(self.allowed > 0, f"a SEND without credit: {frame}")
         taken = requests(frame)
         self.lines.append(f"frame {len(taken)}")
+        if frame.trace:
+            self.lines.append(f"trace {' '.join(frame.trace)}")
         for self.last_id, message in taken:
             self.lines.append(f"{self.last_id} {message.hex()}")
         self.received += len(taken)

@@ -248,6 +248,19 @@ def depth(tcp, _):
     client.close()
 
 
+def traces(tcp, _):
+    """a call of a trace, and calls whose trace is invalid, too long, or no text at all"""
+    client = Client(tcp)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for trace in [(parent, "vendor=1", "tenant=acme"), ("", "", "tenant=acme"), ("00-0-0-0", "=", ",;"),
+                  (parent.upper(), "a=1"), (b"\xff" * 55, b"\xff", b"\xff"), (parent, "a=1," * 5000, "a=1," * 5000)]:
+        client.next_id, call = client.next_id + 2, client.next_id
+        client.open.add(call)
+        client.write(Frame(CALL, call, END, NOOP, trace=trace).encode())
+        expect(client.reply(call), OK)
+    client.close()
+
+
 def credit(tcp, _):
     """SENDs of twice the window: credit comes back as they are handled"""
     client = Client(tcp)
@@ -402,7 +415,7 @@ def terminate(tcp, _):
 
 
 CHECKS = [handshake, update_and_fetch, any_order_of_fields, fragments, packed_frames, refusals, deadline, overtake_and_cancel,
-          sends_and_their_account, packed_sends, settle, depth, credit, unknown_kinds_from_64_on, protocol_errors,
+          sends_and_their_account, packed_sends, settle, depth, traces, credit, unknown_kinds_from_64_on, protocol_errors,
           rejected_hellos, terminate_needs_a_proof, terminate]
 
 

@@ -107,16 +107,20 @@ class Frame:
     details: bytes = b""
     payload: bytes = b""
     depth: int = 0
+    trace: tuple = ()  # traceparent, tracestate and baggage; empty for a call of no trace
 
     def encode(self):
         return framed(field(1, self.kind) + field(2, self.id) + field(3, self.flags) + fixed64(4, self.procedure)
                       + field(5, self.timeout_us) + field(9, self.length) + field(14, self.depth)
+                      + field(16, b"".join(field(at, text) for at, text in enumerate(self.trace, 1)))
                       + field(15, self.payload))
 
     @classmethod
     def decode(cls, body):
         m = Message(body)
-        return cls(m[1], m[2], m[3], m[4], m[5], m[6], m[7] or b"", m[9], m[13] or b"", m[15] or b"", m[14])
+        trace = Message(m[16] or b"")
+        trace = tuple((trace[at] or b"").decode() for at in (1, 2, 3)) if trace else ()
+        return cls(m[1], m[2], m[3], m[4], m[5], m[6], m[7] or b"", m[9], m[13] or b"", m[15] or b"", m[14], trace)
 
     def __str__(self):  # without the payload: it may be long, and it may be secret
         text = f"kind {self.kind}, id {self.id}, flags {self.flags}, code {self.code} {self.message}"

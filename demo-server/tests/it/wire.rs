@@ -3,7 +3,7 @@
 use std::{io::ErrorKind, process::Stdio, time::Duration};
 
 use demo_api::demo::kv::v1::{KvClient, UpdateRequest};
-use rpc_runtime::Message;
+use rpc_runtime::{Message, trace::TraceContext};
 use test_support::within;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -101,4 +101,34 @@ async fn a_peer_in_another_language_reads_packed_one_way_calls() {
         frames.len() < requests.len() / 10,
         "they share frames: {frames:?}"
     );
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_peer_in_another_language_reads_the_trace_of_a_call() {
+    let Some(mut listener) = python("listener.py", &[]) else {
+        return;
+    };
+    let mut output = BufReader::new(listener.stdout.take().expect("it is a pipe"));
+    let mut line = String::new();
+    within(output.read_line(&mut line)).await.unwrap();
+    let address = line.trim().strip_prefix("listening ").expect("an address");
+    let kv = KvClient::connect(address).await.unwrap();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let trace = TraceContext::parse(parent, "vendor=1", "tenant=acme").unwrap();
+    within(kv.send().trace_context(trace).update("key", "one"))
+        .await
+        .unwrap();
+    within(kv.send().update("key", "two")).await.unwrap();
+    within(kv.barrier()).await.unwrap();
+    drop(kv);
+
+    let (mut traces, mut frames) = (Vec::new(), 0);
+    let mut lines = output.lines();
+    while let Some(line) = within(lines.next_line()).await.unwrap() {
+        frames += usize::from(line.starts_with("frame "));
+        traces.extend(line.strip_prefix("trace ").map(str::to_owned));
+    }
+    ended(listener).await;
+    assert_eq!(traces, [format!("{parent} vendor=1 tenant=acme")]);
+    assert_eq!(frames, 2, "a call of a trace shares no frame");
 }

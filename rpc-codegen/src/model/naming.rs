@@ -45,7 +45,7 @@ impl Stem {
 }
 
 /// The methods of `XSend` and `XSendRecv` that are not stubs; see rpc-runtime/src/codegen/methods.rs.
-pub(crate) const TAKEN_STUBS: [&str; 9] = [
+pub(crate) const TAKEN_STUBS: [&str; 10] = [
     "detached",
     "fail_fast",
     "idle_timeout",
@@ -53,6 +53,7 @@ pub(crate) const TAKEN_STUBS: [&str; 9] = [
     "priority",
     "terminate",
     "timeout",
+    "trace_context",
     "wait_for_ready",
     "within",
 ];

@@ -12,6 +12,7 @@ use rpc_runtime::{
     client::{Call, Receipt},
     codec::RawMessage,
     server::Procedure,
+    trace::TraceContext,
 };
 use tokio::time::Instant;
 
@@ -27,6 +28,7 @@ pub(super) struct Asked {
     pub(super) procedure: &'static Procedure,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Metadata,
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// How a call ended.
@@ -91,10 +93,12 @@ impl Asked {
         let left = self
             .deadline
             .map(|at| at.saturating_duration_since(Instant::now()));
+        let mut call = shared.client.call().timeout(left);
+        if let Some(trace) = &self.trace {
+            call = call.trace_context(trace.clone());
+        }
         let entries = self.metadata.iter();
-        entries.fold(shared.client.call().timeout(left), |call, (key, value)| {
-            call.metadata(key, value.clone())
-        })
+        entries.fold(call, |call, (key, value)| call.metadata(key, value.clone()))
     }
 
     async fn unary(

@@ -11,7 +11,7 @@ use super::connection::Shared;
 use crate::grpc::{
     encoding::{ACCEPTED, Encoding},
     headers::{Room, add_metadata, check_metadata},
-    timeout,
+    timeout, trace,
 };
 
 /// What is the same in all requests of a connection.
@@ -85,6 +85,9 @@ fn add_headers(
     check_metadata(metadata).map_err(Status::invalid_argument)?;
     // No limit here: a server refuses a header list that is too long.
     add_metadata(metadata, headers, &mut Room(usize::MAX));
+    if let Some(trace) = call.trace() {
+        trace::write(trace, headers);
+    }
     headers
         .entry(USER_AGENT)
         .or_insert(HeaderValue::from_static(AGENT));

@@ -15,6 +15,7 @@ mod metrics;
 mod outgoing;
 mod refusals;
 mod tls;
+mod trace;
 
 use std::sync::Arc;
 

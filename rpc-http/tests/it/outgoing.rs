@@ -30,6 +30,6 @@ fn builder(address: &str) -> ClientBuilder<KvClient> {
 }
 
 /// A client that speaks gRPC to a listener of this library.
-async fn connect(address: &str) -> KvClient {
+pub(crate) async fn connect(address: &str) -> KvClient {
     builder(&grpc(address)).connect().await.unwrap()
 }

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-use crate::{Code, Metadata, Status};
+use crate::{Code, Metadata, Status, api::time_spent::TimeSpent};
 
 /// Whether the handler of a failed call ran; *ran* means that it was polled at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -152,6 +152,7 @@ struct ErrorParts {
     /// Why the first try of a call failed that was made twice.
     resent_after: Option<Box<str>>,
     lost_sends: Option<LostSends>,
+    time_spent: Option<TimeSpent>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -178,6 +179,7 @@ impl Error {
             peer: None,
             resent_after: None,
             lost_sends: None,
+            time_spent: None,
             source: None,
         }))
     }
@@ -228,6 +230,11 @@ impl Error {
 
     pub(crate) fn with_resent_after(mut self, cause: &str) -> Self {
         self.0.resent_after = Some(cause.into());
+        self
+    }
+
+    pub(crate) fn with_time_spent(mut self, spent: Option<TimeSpent>) -> Self {
+        self.0.time_spent = spent;
         self
     }
 
@@ -305,6 +312,11 @@ impl Error {
         self.0.peer.as_deref()
     }
 
+    /// Where the time of the call went, if its deadline passed; none if nothing is known of that.
+    pub fn time_spent(&self) -> Option<&TimeSpent> {
+        self.0.time_spent.as_ref()
+    }
+
     /// The one-way calls that were lost with their connection, if that is what failed a `flush` or a `barrier`.
     pub fn lost_sends(&self) -> Option<LostSends> {
         self.0.lost_sends
@@ -365,6 +377,9 @@ impl fmt::Display for Error {
                 Executed::Yes => "yes",
             };
             write!(f, ", executed: {executed}")?;
+            if let Some(spent) = &inner.time_spent {
+                write!(f, ", spent: {spent}")?;
+            }
             if let Some(cause) = &inner.resent_after {
                 write!(f, ", resent after: {cause}")?;
             }
@@ -445,11 +460,12 @@ mod tests {
             .with_peer("mem:kv")
             .with_phase(Phase::Wait)
             .with_executed(Executed::Maybe)
+            .with_time_spent(Some(TimeSpent::unsent(Duration::from_secs(1))))
             .with_resent_after("peer is going away: draining");
         assert_eq!(
             error.to_string(),
             "DEADLINE_EXCEEDED: no reply within 1s (demo.kv.v1.Kv/rpc_fetch at mem:kv, phase: wait, executed: maybe, \
-             resent after: peer is going away: draining)"
+             spent: 1s queued here, resent after: peer is going away: draining)"
         );
     }
 }

@@ -52,6 +52,7 @@ pub struct ClientBuilder<C = Client> {
     connect_timeout: Duration,
     fails_fast: bool,
     takes_hints: bool,
+    has_spans: bool,
     compression: Option<Compression>,
     callbacks: Option<Arc<dyn CallbackServices>>,
     connections: usize,
@@ -87,6 +88,7 @@ impl<C> ClientBuilder<C> {
             connect_timeout: CONNECT_TIMEOUT,
             fails_fast: false,
             takes_hints: true,
+            has_spans: true,
             compression: None,
             callbacks: None,
             connections: 1,
@@ -187,6 +189,14 @@ impl<C> ClientBuilder<C> {
     /// a minute, or if the call fails fast. One-way calls and calls that send a stream never come back.
     pub fn retry_hints(mut self, retry_hints: bool) -> Self {
         self.takes_hints = retry_hints;
+        self
+    }
+
+    /// Makes no [spans](crate::trace) of its calls on this side. Default: it makes them, if a subscriber wants them.
+    ///
+    /// It is for a client that sends spans away, because each of its calls would make another span to send. The trace of a call still travels.
+    pub fn without_spans(mut self) -> Self {
+        self.has_spans = false;
         self
     }
 
@@ -489,6 +499,7 @@ impl<C> ClientBuilder<C> {
         });
         Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast)
             .with_hints(self.takes_hints)
+            .with_spans(self.has_spans)
             .with_layers(self.layers, credentials.tokens)
             .with_metadata(self.metadata)
     }

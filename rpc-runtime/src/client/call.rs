@@ -12,6 +12,7 @@ mod reply;
 mod retry;
 mod send_token;
 mod sender;
+mod span;
 mod stream_call;
 mod stream_meter;
 mod stream_slot;
@@ -26,12 +27,14 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
+pub(crate) use self::client_call::CallProgress;
 use self::{
     client_call::CallKind,
     in_flight::{CallClass, InFlightCall},
     layered::LayeredStreams,
     options::{CallOptions, ExtraOptions, earlier, refusal},
     reopen::again,
+    span::{begin_span, run_within},
     stream_call::{CallInfo, StreamCall},
     stream_meter::StreamMeter,
     stream_slot::{Opened, StreamSlot},
@@ -49,7 +52,8 @@ use super::{
 };
 use crate::{
     Error, Priority, Procedure,
-    client::inherited::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
+    api::trace_context::TraceContext,
+    client::inherited::{HandlerId, Inherited, InstanceId, inherited, inherited_deadline},
     conn::{JoiningSend, Shape},
     layer::{Chain, RawMessage, Tries},
     message::{
@@ -58,6 +62,7 @@ use crate::{
         growth::Budget,
         nesting,
     },
+    trace::{self, ClientSpan},
     wire::frame::control::Progress,
 };
 
@@ -102,15 +107,25 @@ enum CallTimeout {
 /// Options.
 impl<'a> Call<'a> {
     pub(super) fn new(client: &'a Client) -> Self {
-        Self {
+        let Inherited {
+            handler,
+            depth,
+            is_traced,
+            ..
+        } = inherited();
+        let mut call = Self {
             client,
             timeout: CallTimeout::Usual,
-            depth: inherited_depth(),
-            made_in: HandlerId::here(),
+            depth,
+            made_in: handler,
             priority: None,
             fails_fast: None,
             more: client.metadata().map(ExtraOptions::with_defaults),
+        };
+        if is_traced {
+            call.more_mut().trace = trace::current();
         }
+        call
     }
 
     /// Limits the whole call: to queue, to connect, to write and to wait. `None` for no limit of its own.
@@ -136,9 +151,28 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Inherits the deadline, the server and the depth of a handler's call, wherever this call is made.
-    pub(crate) fn within_call(mut self, deadline: Option<Instant>, server: InstanceId, depth: u8) -> Self {
+    /// Lets the call belong to a trace, for one that has begun elsewhere: in a request of HTTP, say.
+    ///
+    /// Default: the trace of the handler that makes the call, and none elsewhere. See [`trace`](crate::trace).
+    pub fn trace_context(mut self, trace: TraceContext) -> Self {
         let more = self.more_mut();
+        more.trace = Some(trace);
+        more.is_trace_given = true;
+        self
+    }
+
+    /// Inherits the deadline, the server, the depth and the trace of a handler's call, wherever this call is made.
+    pub(crate) fn within_call(
+        mut self,
+        deadline: Option<Instant>,
+        server: InstanceId,
+        depth: u8,
+        trace: Option<&TraceContext>,
+    ) -> Self {
+        let more = self.more_mut();
+        if trace.is_some() && !more.is_trace_given {
+            more.trace = trace.cloned();
+        }
         more.within = earlier(more.within, deadline);
         more.origin = Some(server);
         self.depth = self.depth.max(depth.saturating_add(1));
@@ -147,7 +181,7 @@ impl<'a> Call<'a> {
 
     /// Inherits nothing from the handler that makes the call, and forgets an earlier [`Call::within`].
     ///
-    /// Without it, a call inherits the handler's deadline and depth, and a terminate knows which server's handler sends it.
+    /// Without it, a call inherits the handler's deadline, depth and trace, and a terminate knows which server's handler sends it.
     ///
     /// A call inherits from a handler only if that handler's own future makes it and is the first to poll it. A call that was
     /// made elsewhere and is then shared inherits no deadline. But an async block makes its calls when it is first polled,
@@ -168,6 +202,9 @@ impl<'a> Call<'a> {
         if let Some(more) = &mut self.more {
             more.within = None;
             more.origin = None;
+            if !more.is_trace_given {
+                more.trace = None;
+            }
         }
         self.depth = 0;
         self.made_in = HandlerId::DETACHED;
@@ -286,8 +323,9 @@ impl<'a> Call<'a> {
         let channel = self.client.next_channel();
         let deadline = Deadline::unbegun(timeout, self.made_in);
         let chain = self.client.chain();
+        let is_traced = trace::is_on() && self.client.has_spans();
         let call = self.in_flight_on(channel, procedure, CallClass::User, deadline);
-        UnaryCall::new(call, request, map, chain)
+        UnaryCall::new(call, request, map, chain, is_traced)
     }
 
     /// Calls the built-in ping.
@@ -419,6 +457,18 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Spans.
+impl Call<'_> {
+    /// Begins the span of the call, if somebody wants it.
+    #[inline]
+    fn begin_span(&mut self, procedure: &'static Procedure) -> Option<Box<ClientSpan>> {
+        match trace::is_on() && self.client.has_spans() {
+            true => begin_span(self.client.channel(), procedure, &mut self.more),
+            false => None,
+        }
+    }
+}
+
 /// Calls with streams.
 impl Call<'_> {
     /// Sends `request` and returns the stream of replies.
@@ -435,6 +485,24 @@ impl Call<'_> {
     ///
     /// Dropping the future cancels this call only.
     pub async fn reply_stream<Req, Rep>(
+        mut self,
+        procedure: &'static Procedure,
+        request: Req,
+    ) -> Result<Streaming<Rep>, Error>
+    where
+        Req: Message + 'static,
+        Rep: Message + Default,
+    {
+        let Some(span) = self.begin_span(procedure) else {
+            return self.count_reply_stream(procedure, request).await;
+        };
+        match run_within(&span, self.count_reply_stream(procedure, request)).await {
+            Ok(replies) => Ok(replies.with_span(span)),
+            Err(error) => Err(span.fail(error)),
+        }
+    }
+
+    async fn count_reply_stream<Req, Rep>(
         self,
         procedure: &'static Procedure,
         request: Req,
@@ -496,8 +564,8 @@ impl Call<'_> {
     {
         let about = self.about(procedure);
         let meter = StreamMeter::begin(&about);
-        let opened = self.open(about).await;
-        let ((call, layered), meter) = meter.opened(opened)?;
+        let opened = self.open_within_span(about).await;
+        let ((call, layered, span), meter) = meter.opened(opened)?;
         let budget = call.about.budget();
         let reply = Reply::new(
             Arc::clone(&call),
@@ -508,6 +576,7 @@ impl Call<'_> {
             }),
             layered,
             meter,
+            span,
         );
         Ok((Sender::new(call), reply))
     }
@@ -531,12 +600,29 @@ impl Call<'_> {
     {
         let about = self.about(procedure);
         let meter = StreamMeter::begin(&about);
-        let opened = self.open(about).await;
-        let ((call, layered), meter) = meter.opened(opened)?;
+        let opened = self.open_within_span(about).await;
+        let ((call, layered, span), meter) = meter.opened(opened)?;
+        let sender = Sender::new(Arc::clone(&call));
+        let replies = Streaming::new(call, None, layered).metered(meter);
         Ok((
-            Sender::new(Arc::clone(&call)),
-            Streaming::new(call, None, layered).metered(meter),
+            sender,
+            match span {
+                Some(span) => replies.with_span(span),
+                None => replies,
+            },
         ))
+    }
+
+    /// Opens a call with a stream of requests. Returns its middleware, if it has any, and its span, if somebody wants it.
+    async fn open_within_span(mut self, about: CallInfo) -> Result<OpenedWithin, Error> {
+        let Some(span) = self.begin_span(about.procedure) else {
+            let (call, layered) = self.open(about).await?;
+            return Ok((call, layered, None));
+        };
+        match run_within(&span, self.open(about)).await {
+            Ok((call, layered)) => Ok((call, layered, Some(span))),
+            Err(error) => Err(span.fail(error)),
+        }
     }
 
     /// Opens a call with a stream of requests, and returns its middleware if it has any.
@@ -630,6 +716,13 @@ impl Call<'_> {
         }
     }
 }
+
+/// A call that is open, its middleware if it has any, and its span if somebody wants it.
+type OpenedWithin = (
+    Arc<StreamCall>,
+    Option<Box<LayeredStreams>>,
+    Option<Box<ClientSpan>>,
+);
 
 /// The longest reply of a settle, in bytes: five numbers, and one for each reason to drop a call.
 const MAX_ACCOUNT: u64 = 4 * 1024;

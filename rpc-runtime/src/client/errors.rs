@@ -1,12 +1,15 @@
 //! Errors: from the failure that a connection reports to the error that a caller reads.
 
+use std::time::Duration;
+
 use tokio::runtime::Handle;
 
 use super::{connection_failure::ConnectionFailure, deadline::Deadline};
 use crate::{
     Code, Error, Executed, Metadata, Phase,
+    api::time_spent::TimeSpent,
     conn::{CallFailure, Cause},
-    driver::runtime,
+    driver::{SharedConnection, runtime},
     message::decode::DecodeFailure,
 };
 
@@ -26,6 +29,7 @@ pub(super) fn of_call(failure: CallFailure, deadline: &Deadline) -> Error {
         cause,
         phase,
         executed,
+        ..
     } = failure;
     let error = match cause {
         Cause::Replied(status) => Error::remote(status, executed),
@@ -68,6 +72,39 @@ pub(super) fn of_call(failure: CallFailure, deadline: &Deadline) -> Error {
         cause => of_connection(&cause),
     };
     error.with_phase(phase).with_executed(executed)
+}
+
+/// Where the time of a failed call went, if its deadline passed, as this side or the server found.
+pub(super) fn time_spent(
+    failure: &CallFailure,
+    deadline: &Deadline,
+    shared: &SharedConnection,
+) -> Option<TimeSpent> {
+    let is_told = match &failure.cause {
+        Cause::Deadline => false,
+        // If the handler itself gives the code, it means a deadline of its own.
+        Cause::Replied(status) => {
+            if status.code() != Code::DeadlineExceeded || failure.executed == Executed::Yes {
+                return None;
+            }
+            true
+        }
+        _ => return None,
+    };
+    let begun = deadline.begun()?;
+    let total = begun.elapsed();
+    let Some(times) = failure.times.as_deref() else {
+        return Some(TimeSpent::unsent(total));
+    };
+    let queued_here = times.opened.saturating_sub(shared.time(begun));
+    let spent = TimeSpent::sent(queued_here, total);
+    Some(match is_told {
+        false => spent,
+        true => spent.with_server_time(
+            Duration::from_micros(times.queue_us),
+            Duration::from_micros(times.run_us),
+        ),
+    })
 }
 
 /// The error of an operation that the end of its connection ended.
@@ -200,7 +237,7 @@ fn late(phase: Phase, deadline: &Deadline) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{error::Error as _, io, sync::Arc, time::Duration};
+    use std::{error::Error as _, io, sync::Arc};
 
     use tokio::time::Instant;
 
@@ -217,6 +254,7 @@ mod tests {
                 cause,
                 phase,
                 executed,
+                times: None,
             },
             &deadline(),
         )

@@ -24,7 +24,7 @@ impl HandlerId {
     pub(crate) const DETACHED: Self = Self(1);
 
     /// The handler whose own future is being polled on this thread; the default outside of handlers.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn here() -> Self {
         INHERITED.get().handler
     }
@@ -63,11 +63,6 @@ pub(crate) fn inherited_instance(made_in: HandlerId) -> Option<InstanceId> {
     inherited.instance.filter(|_| inherited.handler == made_in)
 }
 
-/// The depth of a call that is made here; 0 outside of handlers.
-pub(crate) fn inherited_depth() -> u8 {
-    INHERITED.get().depth
-}
-
 /// What code inside a handler's own future inherits from the call. A task that it spawns inherits nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Inherited {
@@ -75,6 +70,8 @@ pub(crate) struct Inherited {
     pub(crate) deadline: Option<Instant>,
     pub(crate) instance: Option<InstanceId>,
     pub(crate) depth: u8,
+    /// True if the call belongs to a trace, which [`trace::current`](crate::trace::current) has.
+    pub(crate) is_traced: bool,
 }
 
 impl Inherited {
@@ -107,7 +104,7 @@ pub(crate) fn inherited() -> Inherited {
 thread_local! {
     // Set around each poll. That costs a copy, and tokio's task-local costs 20 ns.
     static INHERITED: Cell<Inherited> =
-        const { Cell::new(Inherited { handler: HandlerId(0), deadline: None, instance: None, depth: 0 }) };
+        const { Cell::new(Inherited { handler: HandlerId(0), deadline: None, instance: None, depth: 0, is_traced: false }) };
 }
 
 /// Restores the outer value when it is dropped, also in a panic.
@@ -142,6 +139,7 @@ mod tests {
             deadline: Some(deadline),
             instance: Some([7; 16]),
             depth: 1,
+            is_traced: false,
         };
         let here = || inherited_deadline(HandlerId::here());
         assert_eq!(here(), None);
@@ -164,6 +162,7 @@ mod tests {
             deadline: Some(Instant::now() + Duration::from_secs(seconds)),
             instance: Some([7; 16]),
             depth: 1,
+            is_traced: false,
         };
         let other = inherited(1).scope(|| async { HandlerId::here() }).await;
         let (outside, own) = (HandlerId::here(), inherited(2));
@@ -197,6 +196,7 @@ mod tests {
             deadline: Some(Instant::now()),
             instance: None,
             depth: 1,
+            is_traced: false,
         };
         outer
             .scope(|| async {

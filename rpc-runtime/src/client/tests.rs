@@ -8,6 +8,7 @@ mod resend;
 mod states;
 mod streams;
 mod terminate;
+mod time_spent;
 mod traits;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};

@@ -217,6 +217,13 @@ macro_rules! __call_options {
                 }
             }
 
+            /// Lets the call belong to a trace that has begun elsewhere.
+            pub fn trace_context(self, trace: $crate::trace::TraceContext) -> Self {
+                Self {
+                    call: self.call.trace_context(trace),
+                }
+            }
+
             /// Ends the call no later than the call of `cx`, even in a task that the handler spawned.
             pub fn within(self, cx: &$crate::Context) -> Self {
                 Self {

@@ -284,6 +284,7 @@ impl Connection {
             cause,
             phase: Phase::Queue,
             executed: Executed::No,
+            times: None,
         }))
     }
 

@@ -214,6 +214,7 @@ impl Ours {
             cause,
             phase,
             executed,
+            times: self.calls.failed_times(id, 0, 0),
         };
         self.calls.resolve(id, Err(failure), woken);
         self.calls.forget_reply(id);

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use super::tuning::OVERHEAD;
 use crate::{
     Executed, Metadata, Phase, Priority, Procedure, Status,
-    api::counters::{Count, Counts},
+    api::{
+        counters::{Count, Counts},
+        trace_context::TraceContext,
+    },
     metrics::EndLabel,
     wire::frame::{
         Encoded,
@@ -99,6 +102,8 @@ pub(crate) struct Request<'a> {
     pub(crate) deadline: Option<Time>,
     /// Entries beside the message.
     pub(crate) metadata: Option<&'a Metadata>,
+    /// The trace that it belongs to.
+    pub(crate) trace: Option<&'a TraceContext>,
     /// Which sides of the call are streams. With a stream of requests the call itself has no message.
     pub(crate) shape: Shape,
     /// Its priority.
@@ -190,6 +195,19 @@ pub(crate) struct CallFailure {
     pub(crate) phase: Phase,
     /// Whether its handler ran.
     pub(crate) executed: Executed,
+    /// What is known of its times; none if it was never sent. Boxed, because outcomes are moved often.
+    pub(crate) times: Option<Box<FailedTimes>>,
+}
+
+/// What is known of the times of a failed call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FailedTimes {
+    /// When it was put into the output.
+    pub(crate) opened: Time,
+    /// How long the call waited on the server, in microseconds, if the server has replied.
+    pub(crate) queue_us: u64,
+    /// How long its handler ran, in microseconds, if the server has replied.
+    pub(crate) run_us: u64,
 }
 
 impl CallFailure {
@@ -345,6 +363,8 @@ pub(crate) struct Arrived {
     pub(crate) deadline: Option<Time>,
     /// Entries beside the message.
     pub(crate) metadata: Metadata,
+    /// The trace that it belongs to.
+    pub(crate) trace: Option<TraceContext>,
     /// The message, encoded.
     pub(crate) payload: Encoded,
     /// True if the caller sends a stream; the payload is empty then.

@@ -7,6 +7,7 @@ use tokio_util::codec::Decoder;
 use super::dice::Dice;
 use crate::{
     Compression, Metadata,
+    api::trace_context::TraceContext,
     wire::{
         codec::FrameCodec,
         frame::{
@@ -174,7 +175,7 @@ pub fn agree(data: &[u8]) {
     }
     let text = String::from_utf8_lossy(dice.bytes(40)).repeat(usize::from(dice.u8() % 40));
     let details = dice.bytes(20);
-    let header = Header {
+    let mut header = Header {
         kind: Kind::from(dice.number() as u32),
         id: dice.number(),
         flags: Flags::from_bits(dice.number() as u32),
@@ -189,8 +190,13 @@ pub fn agree(data: &[u8]) {
         run_us: dice.number(),
         details,
         depth: dice.number() as u32,
+        trace: None,
     };
     let repeat = usize::from(dice.u8() % 32);
+    let parent = if dice.bool() { PARENT } else { "" };
+    let baggage = format!("a={}", String::from_utf8_lossy(dice.bytes(9)));
+    let trace = TraceContext::parse(parent, "b=1", &baggage);
+    header.trace = trace.as_ref();
     let payload = Bytes::from(dice.rest().repeat(repeat));
     let mut out = Output::new();
     header.encode_bytes(payload.clone(), &mut out);
@@ -217,7 +223,7 @@ pub fn agree(data: &[u8]) {
         (header.code, header.length, header.encoding)
     );
     assert_eq!((read.queue_us, read.run_us), (header.queue_us, header.run_us));
-    assert_eq!(read.depth, header.depth);
+    assert_eq!((read.depth, read.trace), (header.depth, header.trace));
     assert_eq!(read.details, details);
     assert_eq!(read.message, cut(&text, MAX_TEXT));
     assert!(
@@ -227,6 +233,8 @@ pub fn agree(data: &[u8]) {
             .eq(metadata.iter())
     );
 }
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// Reads bytes as a row: its messages and their lengths are all of it, or it is refused.
 fn read_row(bytes: &Bytes) {

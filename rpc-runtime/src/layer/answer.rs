@@ -123,6 +123,11 @@ impl Answer {
         self.ran
     }
 
+    /// The length of the reply message, in bytes.
+    pub(crate) fn message_len(&self) -> usize {
+        self.message.0.len()
+    }
+
     pub(crate) fn into_parts(self) -> (RawMessage, Metadata) {
         (self.message, self.metadata)
     }

@@ -1,31 +1,52 @@
-//! Tries: how many of the tries of one call may have run.
+//! Tries: how many of the tries of one call may have run, and when the last one was sent.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use super::Answer;
 use crate::{Error, Executed};
 
-/// The tries that middleware has made of one call: how many of them may have run.
+/// The tries that middleware has made of one call.
 #[derive(Debug, Default)]
 #[allow(unnameable_types, reason = "as for `Sealed`")]
-pub struct Tries(AtomicUsize);
+pub struct Tries {
+    /// How many may have run.
+    count: AtomicUsize,
+    /// How long the call had waited when the last one was sent.
+    sent_after: Mutex<Option<Duration>>,
+}
 
 impl Tries {
     /// Begins a try. It may have run, unless [`Tries::ended`] says that it did not.
     pub(crate) fn begin(&self) {
-        self.0.fetch_add(1, SeqCst);
+        self.count.fetch_add(1, SeqCst);
     }
 
     /// Notes how a try ended.
     pub(crate) fn ended(&self, result: &Result<Answer, Error>) {
         if matches!(result, Err(error) if error.executed() == Executed::No) {
-            self.0.fetch_sub(1, SeqCst);
+            self.count.fetch_sub(1, SeqCst);
         }
     }
 
     /// How many tries may have run.
     pub(crate) fn count(&self) -> usize {
-        self.0.load(SeqCst)
+        self.count.load(SeqCst)
+    }
+
+    /// Notes how long the call had waited when a try was sent.
+    pub(crate) fn note_sent(&self, after: Duration) {
+        *self.sent_after.lock().unwrap_or_else(PoisonError::into_inner) = Some(after);
+    }
+
+    /// How long the call had waited when the last try was sent; none if none was.
+    pub(crate) fn sent_after(&self) -> Option<Duration> {
+        *self.sent_after.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns true if a try may have run.

@@ -70,6 +70,7 @@ impl ConcurrencyLimit {
         LIMITS.concurrency.add();
         tracing::debug!(
             peer = call.peer().address(),
+            call = call.context().call_id(),
             procedure = call.procedure(),
             "refused: too many calls of this caller run"
         );

@@ -124,6 +124,7 @@ impl RateLimit {
         LIMITS.rate.add();
         tracing::debug!(
             peer = call.peer().address(),
+            call = call.context().call_id(),
             procedure = call.procedure(),
             "refused: the caller exceeds its rate"
         );

@@ -82,6 +82,7 @@ impl Shed {
         LIMITS.shed.add();
         tracing::debug!(
             peer = call.peer().address(),
+            call = call.context().call_id(),
             procedure = call.procedure(),
             "refused: calls wait too long"
         );

@@ -246,6 +246,7 @@ impl GuestServer {
             .memory(Arc::clone(&self.host.settings().memory))
             // The server counts and lists the calls of the peer.
             .invisible()
+            .without_spans()
             .timeout(None)
             .fail_fast(true)
             .connect()

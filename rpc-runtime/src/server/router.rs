@@ -85,6 +85,11 @@ impl Router {
         Ok(router)
     }
 
+    /// True for the router of a bridge.
+    pub(crate) fn is_bridge(&self) -> bool {
+        self.later.is_some()
+    }
+
     fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
         let name = service.name();
         if name == control::SERVICE {

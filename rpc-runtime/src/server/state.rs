@@ -122,7 +122,8 @@ impl ServerState {
                 fastrand::u32(..),
             )
         };
-        let view = ServerView::new(instance, Arc::new(settings), options.compression, threads);
+        let view = ServerView::new(instance, Arc::new(settings), options.compression, threads)
+            .bridging(router.is_bridge());
         Arc::new(Self {
             view: Arc::new(view),
             runtime,

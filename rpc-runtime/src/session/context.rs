@@ -20,11 +20,13 @@ use tokio::time::Instant;
 use super::beside::Beside;
 use crate::{
     Call, Client, Code, Metadata, Peer, Procedure, Result, Status,
+    api::trace_context::TraceContext,
     base::panic::Panic,
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
     conn::{CallId, DRAINING, Unwanted},
     driver::Clock,
     session::{CallerHash, Denial, Denied, Session},
+    trace::CallTrace,
     wire::frame::control::{Progress, Reason},
 };
 
@@ -68,23 +70,23 @@ pub struct Context {
 
 impl Context {
     #[inline]
-    pub(crate) fn new(
+    pub(super) fn new(
         session: Arc<Session>,
         id: CallId,
         one_way: bool,
         depth: u8,
         procedure: &'static str,
         deadline: Option<Instant>,
-        metadata: Metadata,
+        beside: Option<Arc<Beside>>,
     ) -> Self {
         Self {
-            beside: Beside::of(metadata, |metadata| session.call_values()?.find(metadata)),
             session,
             id: ContextId(AtomicU64::new(id.0)),
             one_way,
             depth,
             procedure,
             deadline,
+            beside,
         }
     }
 
@@ -131,6 +133,28 @@ impl Context {
     pub fn metadata(&self) -> &Metadata {
         static NONE: Metadata = Metadata::new();
         self.beside.as_deref().map_or(&NONE, |beside| &beside.metadata)
+    }
+
+    /// Returns the trace that the call belongs to, and that calls of the handler go on with; none if it belongs to none.
+    ///
+    /// If an exporter records the handler's own [span](crate::trace), it is the context of that span, and otherwise what the caller has
+    /// sent. A handler that sends something by another protocol writes it into the headers `traceparent`, `tracestate` and `baggage`.
+    ///
+    /// ```
+    /// use rpc_runtime::Context;
+    ///
+    /// fn trace_id(cx: &Context) -> String {
+    ///     let id = cx.trace().and_then(|trace| trace.trace_id());
+    ///     id.map_or_else(String::new, |id| format!("{id:032x}"))
+    /// }
+    /// ```
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.beside.as_deref()?.trace.as_ref()
+    }
+
+    /// Returns the id of the call on its connection: the same number on both sides, in log lines and spans.
+    pub fn call_id(&self) -> u64 {
+        self.id().0
     }
 
     /// Returns the entries that the caller said once for all calls of its connection; none if it said none.
@@ -362,6 +386,7 @@ impl Context {
             deadline: self.deadline,
             instance: Some(self.instance()),
             depth: self.depth.saturating_add(1),
+            is_traced: self.trace().is_some(),
         }
     }
 }
@@ -389,12 +414,12 @@ impl fmt::Debug for Context {
 
 /// Calls within a handler's call.
 impl Call<'_> {
-    /// Inherits the deadline of `cx`, in a task that a handler spawned.
+    /// Inherits the deadline and the trace of `cx`, in a task that a handler spawned.
     ///
     /// Calls that the handler makes in its own future inherit it by themselves. A terminate of the handler's own server
     /// returns when the drain begins, so that the handler may wait for the task.
     pub fn within(self, cx: &Context) -> Self {
-        self.within_call(cx.deadline, cx.instance(), cx.depth)
+        self.within_call(cx.deadline, cx.instance(), cx.depth, cx.trace())
     }
 }
 
@@ -459,15 +484,18 @@ impl Serving {
 pub(super) struct HandlerScope {
     owner: ServingOwner,
     inherited: Inherited,
+    /// None for most calls: they belong to no trace, and nobody wants their span.
+    trace: Option<Arc<CallTrace>>,
 }
 
 impl HandlerScope {
     /// The scope of the handler of `serving`; calls that it makes inherit `inherited`.
     #[inline]
-    pub(super) fn new(serving: Serving, inherited: Inherited) -> Self {
+    pub(super) fn new(serving: Serving, inherited: Inherited, trace: Option<Arc<CallTrace>>) -> Self {
         Self {
             owner: ServingOwner::new(serving),
             inherited,
+            trace,
         }
     }
 
@@ -475,6 +503,7 @@ impl HandlerScope {
     #[inline]
     pub(super) fn make<F>(&self, make: impl FnOnce() -> F) -> F {
         let _entered = self.inherited.enter();
+        let _traced = self.trace.as_deref().map(CallTrace::enter);
         make()
     }
 
@@ -487,6 +516,7 @@ impl HandlerScope {
     ) -> Poll<Result<F::Output, Panic>> {
         let _polled = self.owner.enter();
         let _entered = self.inherited.enter();
+        let _traced = self.trace.as_deref().map(CallTrace::enter);
         match Panic::catch(|| handler.poll(cx)) {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),

@@ -25,6 +25,7 @@ use self::{
     slot::{HandlerEnd, LayeredPart},
 };
 use super::{
+    beside::Beside,
     context::{HandlerScope, Serving},
     decoding::{drop_reason, malformed, parse, unencodable},
     handler::Handler,
@@ -42,6 +43,7 @@ use crate::{
     layer::RawMessage,
     message::{growth::Budget, nesting, procedure::Procedure},
     session::Session,
+    trace::{self, CallTrace},
     wire::{
         compression::Outgoing,
         frame::{DropReason, Encoded, Payload as _},
@@ -69,10 +71,16 @@ pub struct Incoming {
     open: bool,
     /// The middleware that gets the call back when its handler has ended; none without middleware.
     layered: Option<Box<LayeredPart>>,
+    /// None for most calls: they belong to no trace, and nobody wants their span.
+    trace: Option<Arc<CallTrace>>,
 }
 
 impl Incoming {
     pub(crate) fn new(session: Arc<Session>, arrived: Arrived, procedure: &'static Procedure) -> Self {
+        let trace = match arrived.trace.is_some() || trace::is_on() {
+            false => None,
+            true => session.begin_trace(Some(procedure), arrived.id, arrived.trace),
+        };
         Self {
             session,
             id: arrived.id,
@@ -86,6 +94,7 @@ impl Incoming {
             start: Start::NotYet,
             open: true,
             layered: None,
+            trace,
         }
     }
 
@@ -116,6 +125,7 @@ impl Incoming {
             start: Start::NotYet,
             open: false,
             layered: None,
+            trace: None,
         }
     }
 
@@ -217,7 +227,7 @@ impl Incoming {
             }
             let context = self.take_context();
             let serving = Serving::of(&self);
-            let mut scope = HandlerScope::new(serving, context.inherited());
+            let mut scope = HandlerScope::new(serving, context.inherited(), self.trace.clone());
             // Not an async function, since that would move all of this once more. After the block the handler's future is
             // dropped, and only then may its slot be free.
             let ended = {
@@ -238,6 +248,11 @@ impl Incoming {
 
     pub(super) fn procedure(&self) -> &'static Procedure {
         self.procedure
+    }
+
+    /// The span of the call, and the trace that it belongs to.
+    pub(super) fn trace(&self) -> Option<Arc<CallTrace>> {
+        self.trace.clone()
     }
 
     fn requests<T: Message + Default>(&self) -> Requests<T> {
@@ -301,6 +316,10 @@ impl Incoming {
 
     #[inline]
     fn context(&self, metadata: Metadata) -> Context {
+        let trace = self.trace.as_deref().and_then(CallTrace::context).cloned();
+        let beside = Beside::of(metadata, trace, |metadata| {
+            self.session.call_values()?.find(metadata)
+        });
         Context::new(
             Arc::clone(&self.session),
             self.id,
@@ -308,7 +327,7 @@ impl Incoming {
             self.depth,
             self.procedure.path(),
             self.deadline(),
-            metadata,
+            beside,
         )
     }
 
@@ -371,6 +390,7 @@ impl Incoming {
         })
         .await;
         self.open = false;
+        self.end_trace(Code::Ok, "");
     }
 
     /// Ends a one-way call that succeeded: its reply and its times are not sent.
@@ -378,6 +398,7 @@ impl Incoming {
         self.session
             .with(Clock::Recent, |conn, now| conn.handled(self.id, now));
         self.open = false;
+        self.end_trace(Code::Ok, "");
     }
 
     /// Ends the call with `status`. As a reply, it waits for room, since it may have details of any length.
@@ -401,19 +422,48 @@ impl Incoming {
     /// Ends the call after a panic of the handler, or of the reply's encoding.
     fn panicked(&mut self, text: Option<&str>) {
         let procedure = self.procedure.path();
+        let (call, peer) = (self.id.0, self.session.peer().address());
         let threads = self.session.server().threads();
         let advice = text.and_then(|text| panicked::advice(text, self.procedure, threads));
         let status = match advice {
             Some(advice) => {
-                tracing::error!(procedure, advice, "handler panicked");
+                tracing::error!(procedure, call, peer, advice, "handler panicked");
                 format!("handler panicked: {advice}")
             }
             None => {
-                tracing::error!(procedure, "handler panicked");
+                tracing::error!(procedure, call, peer, "handler panicked");
                 "handler panicked".to_owned()
             }
         };
         self.finish(End::Failed(&Status::new(Code::Unknown, status)));
+    }
+
+    /// Records on the call's span how it ended.
+    #[inline]
+    fn end_trace(&mut self, code: Code, text: &str) {
+        if let Some(trace) = self.trace.take() {
+            trace.end(code, text);
+        }
+    }
+
+    /// As [`Incoming::end_trace`], for a call that did not end well.
+    #[cold]
+    fn end_trace_by(&mut self, end: &End<'_>) {
+        match end {
+            End::Refused { status, .. } | End::Failed(status) | End::Reported { status, .. } => {
+                self.end_trace(status.code(), status.message());
+            }
+            End::Dropped => {
+                let is_late = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
+                match is_late {
+                    true => self.end_trace(
+                        Code::DeadlineExceeded,
+                        "the deadline passed while the handler ran",
+                    ),
+                    false => self.end_trace(Code::Cancelled, "the reply is no longer wanted"),
+                }
+            }
+        }
     }
 
     fn refuse(&mut self, status: &Status, reason: DropReason) {
@@ -425,6 +475,9 @@ impl Incoming {
             return self.give_back(&layered, HandlerEnd::of(end));
         }
         self.open = false;
+        if self.trace.is_some() {
+            self.end_trace_by(&end);
+        }
         let left_out = self.session.with(Clock::Now, |conn, now| {
             self.start.tell(conn, self.id);
             conn.end_noting(self.id, end, now)
@@ -432,7 +485,7 @@ impl Incoming {
         if let Some(left_out) = left_out {
             self.session
                 .server()
-                .note_left_out(self.procedure.path(), &left_out);
+                .note_left_out(self.procedure.path(), self.id.0, &left_out);
         }
     }
 }

@@ -170,13 +170,13 @@ impl Service for Layered {
 /// Makes the handler that runs a call through its middleware, and ends it.
 // Not an async function, since that would move the call twice more.
 fn run(chain: Arc<Chain<ServerCall>>, index: usize, call: Incoming) -> Handler {
-    let (serving, procedure) = (Serving::of(&call), call.procedure());
+    let (serving, procedure, trace) = (Serving::of(&call), call.procedure(), call.trace());
     let (slot, context, payload) = call.into_slot();
     let inherited = context.inherited();
     let call = ServerCall::new(context, payload, procedure, index, Arc::clone(&slot));
     let mut rest = Next::all(chain).runs(call);
     Box::pin(async move {
-        let mut scope = HandlerScope::new(serving, inherited);
+        let mut scope = HandlerScope::new(serving, inherited, trace);
         let decision = poll_fn(|cx| scope.poll(Pin::new(&mut rest), cx)).await;
         // After a panic it is still there.
         rest.give_up();

@@ -9,7 +9,9 @@ use std::{
 };
 
 use super::{context::Context, replies::Replies, requests::Requests};
-use crate::{Executed, Metadata, Procedure, Result, Status, layer::RawMessage};
+use crate::{
+    Executed, Metadata, Procedure, Result, Status, api::trace_context::TraceContext, layer::RawMessage,
+};
 
 /// A connection of another protocol, which carries the calls of a client.
 ///
@@ -68,6 +70,11 @@ impl OutgoingCall {
     /// Returns the time until the deadline; none without a deadline.
     pub fn remaining(&self) -> Option<Duration> {
         self.context.remaining()
+    }
+
+    /// Returns the trace that the call belongs to; none if it belongs to none. It is not among the metadata.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.context.trace()
     }
 
     /// Returns whether the caller wants no reply: it used `send`.

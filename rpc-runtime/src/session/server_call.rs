@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use prost::Message;
 
 use super::{
+    beside::Heard,
     decoding::parse,
     incoming::{CallSlot, Incoming},
 };
@@ -166,6 +167,20 @@ impl ServerCall {
         Ok(())
     }
 
+    /// The length of the request as it came, in bytes; zero if the caller sends a stream.
+    pub(crate) fn request_len(&self) -> u64 {
+        self.payload.len()
+    }
+
+    /// What tells how the call goes on, once it is passed on.
+    pub(crate) fn watch(&mut self) -> CallWatch {
+        CallWatch {
+            context: self.context.clone(),
+            slot: Arc::clone(&self.slot),
+            heard: self.context.beside_mut().listen(),
+        }
+    }
+
     /// The place of the procedure in its service.
     pub(super) fn index(&self) -> usize {
         self.index
@@ -175,6 +190,30 @@ impl ServerCall {
     pub(super) fn into_incoming(self) -> (Arc<CallSlot>, Option<Incoming>) {
         let incoming = self.slot.take(self.context, self.payload);
         (self.slot, incoming)
+    }
+}
+
+/// What tells how a call goes on that middleware has passed on.
+pub(crate) struct CallWatch {
+    context: Context,
+    slot: Arc<CallSlot>,
+    heard: Heard,
+}
+
+impl CallWatch {
+    /// The call.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// True if its handler has started.
+    pub(crate) fn has_started(&self) -> bool {
+        self.slot.has_started()
+    }
+
+    /// The value of type `T` that was put beside the call, before or since.
+    pub(crate) fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.heard.get().or_else(|| self.context.get().cloned())
     }
 }
 

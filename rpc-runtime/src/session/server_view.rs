@@ -26,6 +26,8 @@ pub(crate) struct ServerView {
     epoch: Instant,
     left_out: Seldom,
     denial_lines: DenialLines,
+    /// True if it only hands calls on, to a server of another protocol.
+    is_bridge: bool,
 }
 
 impl ServerView {
@@ -44,7 +46,18 @@ impl ServerView {
             epoch: Instant::now(),
             left_out: Seldom::new(LEFT_OUT),
             denial_lines: DenialLines::default(),
+            is_bridge: false,
         }
+    }
+
+    /// Notes whether the server only hands calls on, to a server of another protocol.
+    pub(crate) fn bridging(self, is_bridge: bool) -> Self {
+        Self { is_bridge, ..self }
+    }
+
+    /// True if the server only hands calls on, to a server of another protocol.
+    pub(crate) fn is_bridge(&self) -> bool {
+        self.is_bridge
     }
 
     /// The id of the server, as it announces it to its peers.
@@ -89,10 +102,11 @@ impl ServerView {
     }
 
     /// Logs that a part of a handler's status did not reach its caller.
-    pub(crate) fn note_left_out(&self, procedure: &str, text: &str) {
+    pub(crate) fn note_left_out(&self, procedure: &str, call: u64, text: &str) {
         if let Some(unsaid) = self.left_out.turn(self.age()) {
             tracing::warn!(
                 procedure,
+                call,
                 text,
                 unsaid,
                 "a part of a handler's status was not sent"

@@ -23,7 +23,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::Metadata;
+use crate::{Metadata, api::trace_context::TraceContext};
 
 pub use self::decode::FrameError;
 pub(crate) use self::{
@@ -220,7 +220,7 @@ pub struct Frame {
     pub(crate) timeout_us: u64,
     /// 6: REPLY: the status code; 0 is success.
     pub(crate) code: u32,
-    /// 7, 8 and 13: rare fields.
+    /// 7, 8, 13 and 16: rare fields.
     pub(crate) extra: Extra,
     /// 9: the length of the whole message, if this frame carries only a part of it; CREDIT: the bytes granted.
     pub(crate) length: u64,
@@ -250,6 +250,8 @@ pub(crate) struct Parts {
     pub(crate) metadata: Metadata,
     /// 13: REPLY: the typed error.
     pub(crate) details: Bytes,
+    /// 16: CALL, SEND: the trace that the call belongs to.
+    pub(crate) trace: Option<TraceContext>,
     /// Replaces the payload: a fragment that was read directly into the buffer of its message.
     pub(crate) placed: Option<Placed>,
 }
@@ -283,6 +285,25 @@ impl Extra {
             .map_or_else(Metadata::new, |parts| std::mem::take(&mut parts.metadata))
     }
 
+    /// Takes the metadata and the trace context out.
+    #[inline]
+    pub(crate) fn take_beside(&mut self) -> (Metadata, Option<TraceContext>) {
+        let Some(parts) = &mut self.0 else {
+            return (Metadata::new(), None);
+        };
+        (std::mem::take(&mut parts.metadata), parts.trace.take())
+    }
+
+    /// The memory that the metadata and the trace context take, about, in bytes.
+    #[inline]
+    pub(crate) fn beside_len(&self) -> u64 {
+        let len_of = |parts: &Parts| {
+            let trace = parts.trace.as_ref().map_or(0, TraceContext::held_len);
+            parts.metadata.held_len() + trace
+        };
+        self.0.as_deref().map_or(0, len_of)
+    }
+
     /// Takes out a fragment that was read directly into the buffer of its message.
     pub(crate) fn take_placed(&mut self) -> Option<Placed> {
         self.0.as_mut()?.placed.take()
@@ -313,6 +334,7 @@ impl Deref for Extra {
             message: String::new(),
             metadata: Metadata::new(),
             details: Bytes::new(),
+            trace: None,
             placed: None,
         };
         self.0.as_deref().unwrap_or(&NONE)
@@ -344,6 +366,7 @@ impl Frame {
             run_us: self.run_us,
             details: &self.extra.details,
             depth: self.depth,
+            trace: self.extra.trace.as_ref(),
         }
     }
 
@@ -426,6 +449,7 @@ impl fmt::Debug for Frame {
             message,
             metadata,
             details,
+            trace,
             placed,
         } = &*self.extra;
         if !message.is_empty() {
@@ -433,6 +457,9 @@ impl fmt::Debug for Frame {
         }
         if !metadata.is_empty() {
             out.field("metadata", metadata);
+        }
+        if let Some(trace) = trace {
+            out.field("trace", trace);
         }
         if let Some(placed) = placed {
             out.field("placed", placed);

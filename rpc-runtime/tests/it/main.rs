@@ -6,6 +6,7 @@
 
 mod another_user;
 mod auth;
+mod call_log;
 mod callbacks;
 mod client;
 #[cfg(all(feature = "lz4", feature = "zstd"))]
@@ -23,5 +24,6 @@ mod server;
 mod streams;
 #[cfg(feature = "_tls")]
 mod tls;
+mod trace;
 #[cfg(feature = "_tls")]
 mod who_is_let_in;

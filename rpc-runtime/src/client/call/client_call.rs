@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Error, Metadata, Procedure, Result, Status,
+    api::{time_spent::TimeSpent, trace_context::TraceContext},
     client::{channel::Channel, deadline::Deadline},
     layer::{AnyCall, RawMessage, Sealed, Tries, request},
 };
@@ -86,6 +87,21 @@ impl ClientCall {
         Some(at.saturating_duration_since(Instant::now()))
     }
 
+    /// Returns the trace that the call belongs to; none if it belongs to none.
+    ///
+    /// It is not among the metadata. If an exporter records the call's own [span](crate::trace), it is the context of that.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.more.as_deref()?.trace.as_ref()
+    }
+
+    /// What tells how far the call has come, once it is passed on.
+    pub(crate) fn progress(&self) -> CallProgress {
+        CallProgress {
+            tries: Arc::clone(&self.tries),
+            begun: self.deadline.begun(),
+        }
+    }
+
     /// Returns the entries that travel beside the request.
     pub fn metadata(&self) -> &Metadata {
         static NONE: Metadata = Metadata::new();
@@ -119,6 +135,23 @@ impl ClientCall {
     pub fn set_message<T: Message + 'static>(&mut self, message: &T) -> Result<()> {
         self.message = request::replacement(self.procedure, message)?;
         Ok(())
+    }
+}
+
+/// How far a call has come that middleware has passed on.
+pub(crate) struct CallProgress {
+    tries: Arc<Tries>,
+    begun: Option<Instant>,
+}
+
+impl CallProgress {
+    /// Where the time of the call went until now, as far as is known without its answer.
+    pub(crate) fn time_spent(&self) -> TimeSpent {
+        let total = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        match self.tries.sent_after() {
+            None => TimeSpent::unsent(total),
+            Some(after) => TimeSpent::sent(after, total),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use tracing::debug;
 use super::{
     options::{CallOptions, ExtraOptions, earlier, refusal},
     retry::{Retries, Retry, never_began},
+    span::begin_span,
 };
 use crate::{
     Code, Compression, Error, Executed, Phase, Procedure,
@@ -31,6 +32,7 @@ use crate::{
     driver::{Clock, Wakes},
     message::{growth::Budget, nesting},
     metrics::CallCounts,
+    trace::ClientSpan,
     wire::{
         compression::{self, Outgoing},
         frame::Encoded,
@@ -226,6 +228,12 @@ impl<'a> InFlightCall<'a> {
         (Arc::clone(self.channel), more, self.deadline, self.options)
     }
 
+    /// Begins the span of the call, if somebody wants it.
+    #[cold]
+    pub(super) fn begin_span(&mut self) -> Option<Box<ClientSpan>> {
+        begin_span(self.channel, self.procedure, &mut self.more)
+    }
+
     /// Takes out the rare options.
     pub(super) fn take_more(&mut self) -> Option<Box<ExtraOptions>> {
         self.more.take()
@@ -266,6 +274,7 @@ impl<'a> InFlightCall<'a> {
                     cause,
                     phase: Phase::Wait,
                     executed: Executed::No,
+                    times: None,
                 };
                 return Err(self.error(failure, &on).with_phase(Phase::Connect));
             }
@@ -364,7 +373,7 @@ impl<'a> InFlightCall<'a> {
                 outcome
             };
             let outcome = ready!(outcome);
-            let CallStage::Open(on, _) = mem::take(&mut self.stage) else {
+            let CallStage::Open(on, id) = mem::take(&mut self.stage) else {
                 unreachable!("it was open, and stays so until its outcome is taken")
             };
             match outcome {
@@ -376,7 +385,7 @@ impl<'a> InFlightCall<'a> {
                     let Some(retry) = self.retry(&failure, &on) else {
                         return Poll::Ready(Err(self.error(failure, &on)));
                     };
-                    debug!(procedure = self.procedure.path(), peer = %on.peer, cause = %failure.cause, ?retry, "resending");
+                    debug!(procedure = self.procedure.path(), call = id.0, peer = %on.peer, cause = %failure.cause, ?retry, "resending");
                     self.resent = Some(failure.cause.to_string().into());
                     (self.time, self.is_timed) = (Time::ZERO, false);
                     if let Retry::After(wait) = retry {
@@ -466,6 +475,7 @@ impl<'a> InFlightCall<'a> {
                 metadata: more
                     .map(|more| &more.metadata)
                     .filter(|metadata| !metadata.is_empty()),
+                trace: more.and_then(|more| more.trace.as_ref()),
                 shape: self.options.shape,
                 priority: self.options.priority,
                 depth: self.options.depth,
@@ -528,6 +538,7 @@ impl<'a> InFlightCall<'a> {
     }
 
     fn error(&self, failure: CallFailure, on: &ClientConnection) -> Error {
+        let spent = errors::time_spent(&failure, &self.deadline, &on.shared);
         let is_mute = matches!(failure.cause, Cause::Deadline) && failure.phase == Phase::Wait;
         let error = if is_mute
             && on
@@ -540,7 +551,7 @@ impl<'a> InFlightCall<'a> {
         } else {
             errors::of_call(failure, &self.deadline)
         };
-        self.about(error.with_peer(Arc::clone(&on.peer)))
+        self.about(error.with_time_spent(spent).with_peer(Arc::clone(&on.peer)))
     }
 
     /// Adds the procedure to an error, and why the call was retried.

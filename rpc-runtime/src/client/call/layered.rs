@@ -23,6 +23,7 @@ use crate::{
     conn::ReceivedReply,
     layer::{Answer, AnswerFuture, Chain, Last, Next, Running, Tries},
     message::decode::DecodeFailure,
+    trace,
     wire::frame::Encoded,
 };
 
@@ -170,14 +171,32 @@ async fn make(call: ClientCall) -> Result<Answer, Error> {
         deadline,
         options,
         kind,
-        ..
+        tries,
     } = call;
     let mut call = InFlightCall::new(&channel, procedure, more, deadline, CallClass::User, options);
     call.check()?;
     match kind {
-        CallKind::OneWay => call.send(&message).await.map(|()| Answer::default()),
+        CallKind::OneWay => {
+            call.send(&message).await?;
+            tries.note_sent(elapsed(&deadline));
+            Ok(Answer::default())
+        }
         CallKind::Reply => {
-            let reply = call.call(&message).await?;
+            let mut last = None;
+            let reply = poll_fn(|cx| {
+                let polled = call.poll_call(&message, cx);
+                match call.on() {
+                    Some((on, id)) if last != Some(id) => {
+                        tries.note_sent(elapsed(&deadline));
+                        if last.replace(id).is_none() && trace::is_on() {
+                            trace::note_call(&on.peer, id.0);
+                        }
+                    }
+                    _ => {}
+                }
+                polled
+            })
+            .await?;
             let budget = call.budget();
             answer(reply)
                 .map(|answer| answer.with_budget(budget))
@@ -191,6 +210,7 @@ async fn make(call: ClientCall) -> Result<Answer, Error> {
                 return Err(call.locate(status.into()));
             }
             let (on, id) = call.open(&message).await?;
+            tries.note_sent(elapsed(&deadline));
             let more = call.take_more();
             drop(call);
             let about = CallInfo {
@@ -208,6 +228,11 @@ async fn make(call: ClientCall) -> Result<Answer, Error> {
             slot.ended().await
         }
     }
+}
+
+/// The time since a call began.
+fn elapsed(deadline: &Deadline) -> Duration {
+    deadline.begun().map_or(Duration::ZERO, |begun| begun.elapsed())
 }
 
 /// The answer that a reply is for middleware.

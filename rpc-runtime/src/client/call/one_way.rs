@@ -11,7 +11,10 @@ use std::{
 use prost::Message;
 
 use super::{Call, CallClass, client_call::CallKind, in_flight::InFlightCall, layered::LayeredCall};
-use crate::{Error, Procedure};
+use crate::{
+    Error, Procedure,
+    trace::{self, ClientSpan},
+};
 
 /// A one-way call: a future that resolves when the request is in the connection's queue. The call begins when it is first polled.
 ///
@@ -36,6 +39,8 @@ pub struct OneWayCall<'a, Req> {
     request: Req,
     /// The call once it waits for its turn. Most calls do not: they join the frame of the call before them.
     waiting: Option<Box<WaitingSend<'a>>>,
+    /// None if nobody wants it.
+    span: Option<Box<ClientSpan>>,
 }
 
 /// A one-way call that did not join a frame.
@@ -52,7 +57,38 @@ impl<'a, Req: Message + 'static> OneWayCall<'a, Req> {
             procedure,
             request,
             waiting: None,
+            span: None,
         }
+    }
+
+    #[inline]
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let joins = |call: &Call<'_>| call.joins(self.procedure, &self.request);
+        if self.call.as_ref().is_some_and(joins) {
+            self.call = None;
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_waiting(cx)
+    }
+
+    /// Sends the request within the span of the call.
+    #[cold]
+    fn poll_traced(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let (None, Some(call)) = (&self.span, &mut self.call) {
+            self.span = call.begin_span(self.procedure);
+        }
+        let Some(span) = self.span.take() else {
+            return self.poll_sent(cx);
+        };
+        let polled = {
+            let _entered = span.enter();
+            self.poll_sent(cx)
+        };
+        match &polled {
+            Poll::Ready(ended) => span.end(ended.as_ref()),
+            Poll::Pending => self.span = Some(span),
+        }
+        polled
     }
 
     /// Sends the request in a frame of its own, or by middleware.
@@ -104,12 +140,10 @@ impl<Req: Message + 'static> Future for OneWayCall<'_, Req> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let joins = |call: &Call<'_>| call.joins(this.procedure, &this.request);
-        if this.call.as_ref().is_some_and(joins) {
-            this.call = None;
-            return Poll::Ready(Ok(()));
+        match this.span.is_some() || trace::is_on() {
+            false => this.poll_sent(cx),
+            true => this.poll_traced(cx),
         }
-        this.poll_waiting(cx)
     }
 }
 

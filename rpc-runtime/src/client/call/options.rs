@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     Error, Metadata, Phase, Priority,
+    api::trace_context::TraceContext,
     client::{deadline::Deadline, errors, inherited::InstanceId},
     conn::Shape,
     message::depth,
@@ -36,6 +37,10 @@ pub(super) struct ExtraOptions {
     pub(super) origin: Option<InstanceId>,
     /// The idle timeout of its streams.
     pub(super) idle: Option<Duration>,
+    /// The trace that the call belongs to.
+    pub(super) trace: Option<TraceContext>,
+    /// True if the program has said which trace that is.
+    pub(super) is_trace_given: bool,
 }
 
 impl ExtraOptions {

@@ -14,7 +14,7 @@ use super::{
     stream_call::StreamCall,
     stream_meter::StreamMeter,
 };
-use crate::{Code, Error, Executed, layer::Answer, wire::frame::Encoded};
+use crate::{Code, Error, Executed, layer::Answer, trace::ClientSpan, wire::frame::Encoded};
 
 /// The one reply of a call with a stream of requests: a future.
 ///
@@ -44,6 +44,8 @@ pub struct Reply<T> {
     /// None without middleware.
     layered: Option<Box<LayeredStreams>>,
     meter: StreamMeter,
+    /// None if nobody wants it.
+    span: Option<Box<ClientSpan>>,
 }
 
 type ParseReply<T> = Box<dyn FnOnce(Encoded) -> Result<T, Error> + Send>;
@@ -54,12 +56,17 @@ impl<T> Reply<T> {
         parse: ParseReply<T>,
         layered: Option<Box<LayeredStreams>>,
         meter: StreamMeter,
+        span: Option<Box<ClientSpan>>,
     ) -> Self {
+        if let Some(span) = &span {
+            span.note_call(&call.on.peer, call.id.0);
+        }
         Self {
             call,
             parse: Some(parse),
             layered,
             meter,
+            span,
         }
     }
 
@@ -88,9 +95,30 @@ impl<T> Future for Reply<T> {
 
 impl<T> Reply<T> {
     fn poll_with_receipt(&mut self, cx: &mut Context<'_>) -> Poll<Result<(T, Receipt), Error>> {
-        let reply = ready!(self.poll_reply(cx));
-        self.meter.end(reply.as_ref().err().map_or(Code::Ok, Error::code));
-        Poll::Ready(reply)
+        let Some(span) = self.span.take() else {
+            let reply = ready!(self.poll_reply(cx));
+            return Poll::Ready(self.count_end(reply));
+        };
+        let polled = {
+            let _entered = span.enter();
+            self.poll_reply(cx)
+        };
+        match polled {
+            Poll::Ready(ended) => {
+                span.end(ended.as_ref());
+                Poll::Ready(self.count_end(ended))
+            }
+            Poll::Pending => {
+                self.span = Some(span);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Counts the end of the call.
+    fn count_end<R>(&mut self, end: Result<R, Error>) -> Result<R, Error> {
+        self.meter.end(end.as_ref().err().map_or(Code::Ok, Error::code));
+        end
     }
 
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<(T, Receipt), Error>> {

@@ -88,7 +88,8 @@ impl StreamCall {
 
     /// The error of a call that failed with `failure`.
     pub(super) fn error(&self, failure: CallFailure) -> Error {
-        let error = errors::of_call(failure, &self.about.deadline);
+        let spent = errors::time_spent(&failure, &self.about.deadline, &self.on.shared);
+        let error = errors::of_call(failure, &self.about.deadline).with_time_spent(spent);
         self.locate(error)
     }
 

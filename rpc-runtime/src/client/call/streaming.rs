@@ -29,6 +29,7 @@ use crate::{
     conn::{CallFailure, Next},
     layer::Answer,
     message::{decode::DecodeFailure, unread_rows::Unread},
+    trace::ClientSpan,
 };
 
 /// The replies of a call with a stream of replies.
@@ -66,6 +67,8 @@ pub struct Streaming<T> {
     layered: Option<Box<LayeredStreams>>,
     /// None until [`Streaming::metered`].
     meter: Option<StreamMeter>,
+    /// None if nobody wants it.
+    span: Option<Box<ClientSpan>>,
     message: PhantomData<fn() -> T>,
 }
 
@@ -94,6 +97,7 @@ impl<T: Message + Default> Streaming<T> {
             receipt: None,
             layered,
             meter: None,
+            span: None,
             message: PhantomData,
         }
     }
@@ -101,6 +105,14 @@ impl<T: Message + Default> Streaming<T> {
     /// This stream, whose call `meter` counts.
     pub(super) fn metered(mut self, meter: StreamMeter) -> Self {
         self.meter = Some(meter);
+        self
+    }
+
+    /// Lets the span end with the stream.
+    #[cold]
+    pub(super) fn with_span(mut self, span: Box<ClientSpan>) -> Self {
+        span.note_call(&self.call.on.peer, self.call.id.0);
+        self.span = Some(span);
         self
     }
 
@@ -135,11 +147,12 @@ impl<T: Message + Default> Streaming<T> {
         let coop = ready!(coop::poll_proceed(cx));
         let next = match self.layered {
             None => ready!(self.poll_read(cx)),
-            Some(_) => ready!(self.poll_layered(cx)),
+            Some(_) => ready!(self.poll_layered_within_span(cx)),
         };
         coop.made_progress();
         if !matches!(next, Ok(Some(_))) {
             self.count_end(&next);
+            self.end_span(&next);
         }
         Poll::Ready(next)
     }
@@ -159,6 +172,25 @@ impl<T: Message + Default> Streaming<T> {
             Some(Ok(message)) => Poll::Ready(Ok(Some(message))),
             Some(Err(failure)) => Poll::Ready(Err(self.end_unreadable(failure))),
             None => self.poll_next_message(cx),
+        }
+    }
+
+    #[cold]
+    fn poll_layered_within_span(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
+        let span = self.span.take();
+        let polled = {
+            let _entered = span.as_deref().map(ClientSpan::enter);
+            self.poll_layered(cx)
+        };
+        self.span = span;
+        polled
+    }
+
+    /// Ends the call's span: there are no more messages.
+    #[cold]
+    fn end_span(&mut self, end: &Result<Option<T>, Error>) {
+        if let Some(span) = self.span.take() {
+            span.end(end.as_ref());
         }
     }
 
@@ -235,7 +267,7 @@ impl<T: Message + Default> Streaming<T> {
                             self.end();
                             return Poll::Ready(Err(self.call.error(failure)));
                         };
-                        debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, ?retry, "resending");
+                        debug!(procedure = self.call.about.procedure.path(), call = self.call.id.0, peer = %self.call.on.peer, cause = %failure.cause, ?retry, "resending");
                         self.state =
                             StreamingState::Reopening(reopen(retry, failure.cause.to_string().into()));
                     }

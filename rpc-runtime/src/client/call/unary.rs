@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -22,6 +23,7 @@ use crate::{
     conn::ReceivedReply,
     layer::{Chain, RawMessage, Tries},
     message::{decode::decode, nesting},
+    trace::ClientSpan,
     wire::frame::Encoded,
 };
 
@@ -50,13 +52,27 @@ pub struct UnaryCall<'a, Req, Rep, T = Rep> {
     layered: LayeredUnary,
 }
 
-/// The middleware of a call.
+/// What is around a call: its middleware, and its span. Boxed, because a call without them must stay small.
+#[derive(Default)]
 enum LayeredUnary {
-    /// The call has none.
+    /// Nothing.
+    #[default]
     None,
     New(Arc<Chain<ClientCall>>),
-    /// Boxed, because a call without middleware must stay small.
     Running(Box<LayeredCall>),
+    /// The call may have a span.
+    Traced(Box<TracedUnary>),
+}
+
+/// A call that may have a span.
+#[derive(Default)]
+struct TracedUnary {
+    /// None before the call begins, and if nobody wants it.
+    span: Option<Box<ClientSpan>>,
+    /// True once the span knows the connection of the call.
+    is_noted: bool,
+    /// The middleware within; none while it is polled.
+    layered: LayeredUnary,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,13 +90,18 @@ impl<'a, Req, Rep, T> UnaryCall<'a, Req, Rep, T> {
         request: Req,
         map: fn(Rep) -> T,
         chain: Option<&Arc<Chain<ClientCall>>>,
+        is_traced: bool,
     ) -> Self {
+        let layered = chain.map_or(LayeredUnary::None, |chain| LayeredUnary::New(Arc::clone(chain)));
         Self {
             call,
             stage: UnaryStage::New,
             request,
             map,
-            layered: chain.map_or(LayeredUnary::None, |chain| LayeredUnary::New(Arc::clone(chain))),
+            layered: match is_traced {
+                false => layered,
+                true => traced(layered),
+            },
         }
     }
 }
@@ -96,21 +117,55 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     ///
     /// Dropping the future gives up this call only.
     pub async fn with_receipt(mut self) -> Result<(T, Receipt), Error> {
-        let result = self.receive().await;
+        let result = poll_fn(|cx| self.poll_whole(cx)).await;
         self.count_end(&result);
         result
     }
 
-    async fn receive(&mut self) -> Result<(T, Receipt), Error> {
+    /// Waits for the reply of a call with whatever is around it.
+    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(T, Receipt), Error>> {
         let (payload, receipt) = match self.layered {
             LayeredUnary::None => {
-                let mut reply = poll_fn(|cx| self.poll_reply(cx)).await?;
+                let mut reply = ready!(self.poll_reply(cx))?;
                 let receipt = Receipt::take(&mut reply);
                 (reply.payload, receipt)
             }
-            LayeredUnary::New(_) | LayeredUnary::Running(_) => poll_fn(|cx| self.poll_layered(cx)).await?,
+            LayeredUnary::New(_) | LayeredUnary::Running(_) => ready!(self.poll_layered(cx))?,
+            LayeredUnary::Traced(_) => return self.poll_traced(cx),
         };
-        Ok((self.read(payload)?, receipt))
+        Poll::Ready(self.read(payload).map(|reply| (reply, receipt)))
+    }
+
+    /// Waits for the reply within the span of the call.
+    #[cold]
+    fn poll_traced(&mut self, cx: &mut Context<'_>) -> Poll<Result<(T, Receipt), Error>> {
+        let LayeredUnary::Traced(mut traced) = mem::take(&mut self.layered) else {
+            unreachable!("the caller has looked")
+        };
+        if self.stage == UnaryStage::New {
+            traced.span = self.call.begin_span();
+        }
+        self.layered = mem::take(&mut traced.layered);
+        let polled = {
+            let _entered = traced.span.as_deref().map(ClientSpan::enter);
+            self.poll_whole(cx)
+        };
+        if let (Some(span), false, Some((on, id))) = (&traced.span, traced.is_noted, self.call.on()) {
+            span.note_call(&on.peer, id.0);
+            traced.is_noted = true;
+        }
+        match &polled {
+            Poll::Ready(ended) => {
+                if let Some(span) = traced.span {
+                    span.end(ended.as_ref());
+                }
+            }
+            Poll::Pending => {
+                traced.layered = mem::take(&mut self.layered);
+                self.layered = LayeredUnary::Traced(traced);
+            }
+        }
+        polled
     }
 
     /// Waits for the reply as middleware gives it.
@@ -178,6 +233,15 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     }
 }
 
+/// A call that may have a span, with `layered` within.
+#[cold]
+fn traced(layered: LayeredUnary) -> LayeredUnary {
+    LayeredUnary::Traced(Box::new(TracedUnary {
+        layered,
+        ..TracedUnary::default()
+    }))
+}
+
 /// Makes the call that middleware gets in place of `call`.
 fn call_of(call: &mut InFlightCall<'_>, message: RawMessage) -> ClientCall {
     let procedure = call.procedure();
@@ -207,8 +271,7 @@ impl<Req: Message + 'static, Rep: Message + Default, T> Future for UnaryCall<'_,
             let reply = ready!(this.poll_reply(cx));
             reply.and_then(|reply| this.read(reply.payload))
         } else {
-            let answer = ready!(this.poll_layered(cx));
-            answer.and_then(|(payload, _)| this.read(payload))
+            ready!(this.poll_whole(cx)).map(|(reply, _)| reply)
         };
         this.count_end(&result);
         Poll::Ready(result)

@@ -13,7 +13,7 @@ use crate::{
         ids::MAX_ID,
         streams::{flow::Flow, inbox::InboxUse},
         table::Table,
-        types::{Reach, UNFINISHED, earliest},
+        types::{FailedTimes, Reach, UNFINISHED, earliest},
         wakers::{Woken, set_waker},
     },
     wire::frame::Encoded,
@@ -264,6 +264,18 @@ impl Calls {
 
     /// Fails a call that has no outcome: a frame of the peer says so.
     pub(in crate::conn) fn fail(&mut self, id: u64, cause: Cause, executed: Executed, woken: &mut Woken) {
+        self.fail_after(id, cause, executed, (0, 0), woken);
+    }
+
+    /// As [`Calls::fail`], after the times that the peer says: how long the call waited and ran, in microseconds.
+    pub(in crate::conn) fn fail_after(
+        &mut self,
+        id: u64,
+        cause: Cause,
+        executed: Executed,
+        (queue_us, run_us): (u64, u64),
+        woken: &mut Woken,
+    ) {
         let phase = match self.flow(id) {
             Some(flow) if flow.has_moved() => Phase::Stream,
             _ => Phase::Wait,
@@ -272,6 +284,7 @@ impl Calls {
             cause,
             phase,
             executed,
+            times: self.failed_times(id, queue_us, run_us),
         };
         self.resolve(id, Err(failure), woken);
     }
@@ -383,10 +396,26 @@ impl Calls {
                 cause: cause.clone(),
                 phase,
                 executed,
+                times: self.failed_times(id, 0, 0),
             };
             self.resolve(id, Err(failure), woken);
             self.close(id);
         }
+    }
+
+    /// The times of a call that fails, with those that the peer says.
+    pub(in crate::conn) fn failed_times(
+        &self,
+        id: u64,
+        queue_us: u64,
+        run_us: u64,
+    ) -> Option<Box<FailedTimes>> {
+        let opened = self.table.get(id)?.at;
+        Some(Box::new(FailedTimes {
+            opened,
+            queue_us,
+            run_us,
+        }))
     }
 
     /// How far a call has come if it fails now, and whether its handler may run.
@@ -624,5 +653,6 @@ fn forgotten() -> CallFailure {
         cause: Cause::Closed,
         phase: Phase::Wait,
         executed: Executed::Maybe,
+        times: None,
     }
 }

@@ -69,7 +69,7 @@ impl Ours {
     /// The peer refuses a call, or its handler failed.
     #[cold]
     fn refused(&mut self, id: u64, frame: &mut Frame, inbox: u64, step: &mut Step<'_>) {
-        let executed = executed(frame.flags);
+        let (executed, times) = (executed(frame.flags), (frame.queue_us, frame.run_us));
         let status = status(frame);
         let len = status_len(&status);
         let cause = match len == 0 || self.fill_inbox(len, inbox, step) {
@@ -78,7 +78,8 @@ impl Ours {
                 max: step.settings.inbox_bytes,
             },
         };
-        self.calls.fail(id, cause, executed, step.wakes.woken());
+        self.calls
+            .fail_after(id, cause, executed, times, step.wakes.woken());
     }
 
     /// Why a call cannot take a REPLY that says that its handler succeeded.

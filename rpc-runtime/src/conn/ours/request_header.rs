@@ -28,6 +28,7 @@ pub(in crate::conn) fn request_header<'a>(
     header.procedure = request.procedure;
     header.depth = request.depth.into();
     header.metadata = request.metadata.filter(|metadata| !Metadata::is_empty(metadata));
+    header.trace = request.trace;
     let left = request.deadline.map(|deadline| deadline.saturating_sub(now));
     header.timeout_us = timeout_us(left);
     header

@@ -265,7 +265,7 @@ impl Theirs {
         if !settings.serves {
             return Some(Shortage::Service);
         }
-        let metadata = frame.extra.metadata.held_len();
+        let metadata = frame.extra.beside_len();
         let has_room =
             metadata == 0 || self.requests.all_kept().metadata + metadata <= settings.metadata_bytes;
         if has_room && !lacks_memory {
@@ -313,9 +313,13 @@ impl Theirs {
             return self.admit_partial(frame, first, step);
         }
         let payload = whole(frame)?;
-        let metadata = frame.extra.take_metadata();
-        let kept = IntakeUse::new(payload.bytes().len() as u64, metadata.held_len());
-        let body = RequestBody { metadata, payload };
+        let kept = IntakeUse::new(payload.bytes().len() as u64, frame.extra.beside_len());
+        let (metadata, trace) = frame.extra.take_beside();
+        let body = RequestBody {
+            metadata,
+            trace,
+            payload,
+        };
         self.insert(frame, RequestStage::Queued(body), kept, first, step);
         self.complete_request(frame.id, first.one_way, step);
         Ok(())
@@ -330,9 +334,13 @@ impl Theirs {
     ) -> Result<(), WrongLength> {
         let mut assembly = Assembly::new(frame.length, frame.encoding);
         assembly.push(frame)?;
-        let metadata = frame.extra.take_metadata();
-        let kept = IntakeUse::new(assembly.kept() as u64, metadata.held_len());
-        let partial = PartialRequest { metadata, assembly };
+        let kept = IntakeUse::new(assembly.kept() as u64, frame.extra.beside_len());
+        let (metadata, trace) = frame.extra.take_beside();
+        let partial = PartialRequest {
+            metadata,
+            trace,
+            assembly,
+        };
         self.insert(
             frame,
             RequestStage::Receiving(Box::new(partial)),
@@ -522,6 +530,7 @@ impl Theirs {
         if let RequestStage::Receiving(partial) = &mut request.stage {
             let body = RequestBody {
                 metadata: std::mem::take(&mut partial.metadata),
+                trace: partial.trace.take(),
                 payload,
             };
             request.stage = RequestStage::Queued(body);

@@ -5,6 +5,7 @@ use std::{fmt, mem};
 use super::account::Fate;
 use crate::{
     Code, Metadata, Priority,
+    api::trace_context::TraceContext,
     conn::{
         Arrived, CallId, Time, Unwanted,
         assembly::Assembly,
@@ -43,7 +44,7 @@ pub(in crate::conn) struct TheirRequest {
     pub(in crate::conn) counts: Option<&'static CallCounts>,
 }
 
-/// How many bytes requests hold, and how many of them are metadata.
+/// How many bytes requests hold, and how many of them are metadata and trace contexts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::conn) struct IntakeUse {
     pub(in crate::conn) bytes: u64,
@@ -123,6 +124,7 @@ pub(in crate::conn) struct Withdrawn {
 /// What the handler of a request gets.
 pub(in crate::conn) struct RequestBody {
     pub(in crate::conn) metadata: Metadata,
+    pub(in crate::conn) trace: Option<TraceContext>,
     pub(in crate::conn) payload: Encoded,
 }
 
@@ -174,6 +176,7 @@ impl TheirRequest {
             procedure: self.procedure,
             deadline: self.deadline,
             metadata: body.metadata,
+            trace: body.trace,
             payload: body.payload,
             streams: self.reads_stream(),
             depth: self.depth,
@@ -271,5 +274,6 @@ pub(super) enum LeftFrom {
 #[derive(Debug)]
 pub(in crate::conn) struct PartialRequest {
     pub(in crate::conn) metadata: Metadata,
+    pub(in crate::conn) trace: Option<TraceContext>,
     pub(in crate::conn) assembly: Assembly,
 }

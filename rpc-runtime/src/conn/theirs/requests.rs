@@ -299,6 +299,7 @@ impl RequestTable {
         debug_assert!(matches!(request.stage, RequestStage::Taken), "it runs");
         request.stage = RequestStage::Queued(RequestBody {
             metadata: arrived.metadata,
+            trace: arrived.trace,
             payload: arrived.payload,
         });
         self.queue.push_front(id, request.priority);

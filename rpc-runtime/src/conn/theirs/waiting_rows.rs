@@ -84,6 +84,7 @@ impl WaitingRow {
         self.left -= 1;
         let body = RequestBody {
             metadata: Metadata::new(),
+            trace: None,
             payload: Encoded::plain(message),
         };
         let request = TheirRequest {

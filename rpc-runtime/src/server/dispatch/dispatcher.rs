@@ -28,6 +28,7 @@ use crate::{
         state::ServerState,
         terminate::{Asker, Decision, TerminateKind},
     },
+    trace,
     wire::frame::control::DropReason,
 };
 
@@ -199,31 +200,40 @@ impl Dispatcher {
             }
             tracing::debug!(
                 peer = session.peer().address(),
+                call = arrived.id.0,
                 procedure = arrived.procedure,
                 "unknown procedure"
             );
-            pass.refuse(arrived.id, &status, DropReason::UnknownProcedure);
+            self.refuse(arrived, None, &status, DropReason::UnknownProcedure, pass);
             return Some(self.turn);
         };
         let route = server.router().route(index);
         let procedure = route.procedure();
         let has_stream = procedure.has_request_stream();
         if arrived.streams != has_stream || (arrived.one_way && procedure.has_reply_stream()) {
-            pass.refuse(arrived.id, &misshapen(procedure), DropReason::BadPayload);
+            let status = misshapen(procedure);
+            self.refuse(arrived, Some(procedure), &status, DropReason::BadPayload, pass);
             return Some(self.turn);
         }
         if !route.is_control() && arrived.depth > depth::MAX {
-            pass.refuse(arrived.id, &depth::refusal(), DropReason::Overload);
+            self.refuse(
+                arrived,
+                Some(procedure),
+                &depth::refusal(),
+                DropReason::Overload,
+                pass,
+            );
             return Some(self.turn);
         }
         if !route.is_control() && server.is_full(arrived.one_way) {
-            let procedure = route.procedure().path();
             tracing::debug!(
                 peer = session.peer().address(),
-                procedure,
+                call = arrived.id.0,
+                procedure = procedure.path(),
                 "refused: too many calls on this server"
             );
-            pass.refuse(arrived.id, &server.overloaded(), DropReason::Overload);
+            let status = server.overloaded();
+            self.refuse(arrived, Some(procedure), &status, DropReason::Overload, pass);
             return Some(self.turn);
         }
         if route.procedure().priority() == Priority::Control {
@@ -284,6 +294,25 @@ impl Dispatcher {
             None => {}
         }
         turn
+    }
+
+    /// Refuses a request without a look at its service. `procedure` is none if the server has none with that id.
+    #[cold]
+    fn refuse(
+        &self,
+        arrived: Arrived,
+        procedure: Option<&'static Procedure>,
+        status: &Status,
+        reason: DropReason,
+        pass: &mut Pass<'_>,
+    ) {
+        let Arrived { id, trace, .. } = arrived;
+        if trace::is_on() {
+            if let Some(trace) = self.session.begin_trace(procedure, id, trace) {
+                trace.end(status.code(), status.message());
+            }
+        }
+        pass.refuse(id, status, reason);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::task::coop;
 
 use super::{BorrowingHandler, Incoming, Start};
 use crate::{
-    Handler, Metadata, Result, Status,
+    Code, Handler, Metadata, Result, Status,
     base::panic::Panic,
     client::inherited::{HandlerId, Inherited},
     conn::CallId,
@@ -31,6 +31,7 @@ use crate::{
         decoding::refusal_of,
         row_turns::{LastOutcome, RowPoll, RowTurns},
     },
+    trace::{self, CallTrace},
     wire::frame::row::{BadRow, Row},
 };
 
@@ -181,6 +182,7 @@ impl RowHandler {
         Fut: Future<Output = Result<Rep>>,
     {
         let scope = self.inherited.enter();
+        let is_traced = trace::is_on();
         while self.start_next() {
             let budget = self.budget;
             let mut request = Req::default();
@@ -194,12 +196,23 @@ impl RowHandler {
             }
             self.inherited.handler = HandlerId::next();
             scope.change_handler(self.inherited.handler);
+            if is_traced {
+                let call = &mut self.call;
+                call.trace = call.session.begin_trace(Some(call.procedure), self.id, None);
+            }
+            let trace = self.call.trace.clone();
+            let traced = trace.as_deref().map(CallTrace::enter);
             current.set(Some(begin(self.id, request)));
             let Some(future) = current.as_mut().as_pin_mut() else {
                 return Polled::All;
             };
-            match future.poll(cx) {
-                Poll::Ready(Ok(_)) => current.set(None),
+            let polled = future.poll(cx);
+            drop(traced);
+            match polled {
+                Poll::Ready(Ok(_)) => {
+                    current.set(None);
+                    self.call.end_trace(Code::Ok, "");
+                }
                 Poll::Ready(Err(status)) => return Polled::Failed(status),
                 Poll::Pending => return Polled::Pending,
             }
@@ -280,6 +293,7 @@ impl RowHandler {
         Fut: Future<Output = Result<Rep>>,
     {
         let _inherited = self.inherited.enter();
+        let _traced = self.call.trace.as_deref().map(CallTrace::enter);
         let Some(future) = current.as_pin_mut() else {
             return Poll::Pending;
         };

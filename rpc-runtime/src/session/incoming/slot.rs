@@ -88,6 +88,15 @@ impl CallSlot {
         Some(content.call.as_ref()?.lend(part, payload))
     }
 
+    /// True if the handler has started; also once the call has ended.
+    pub(in crate::session) fn has_started(&self) -> bool {
+        let content = self.lock();
+        match &content.call {
+            Some(call) => call.start != Start::NotYet,
+            None => true,
+        }
+    }
+
     /// How the handler ended.
     pub(in crate::session) fn take_end(&self) -> Result<Answer> {
         let mut content = self.lock();
@@ -158,6 +167,7 @@ impl Incoming {
             open: true,
             row: None,
             layered: Some(Box::new(part)),
+            trace: self.trace.clone(),
             ..*self
         }
     }

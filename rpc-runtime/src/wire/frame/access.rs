@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Flags, Frame, Kind};
-use crate::{Metadata, Status};
+use crate::{Metadata, Status, api::trace_context::TraceContext};
 
 /// Builds a frame.
 impl Frame {
@@ -68,6 +68,12 @@ impl Frame {
     /// Sets how many calls of handlers a CALL or a SEND is nested in.
     pub fn with_depth(mut self, depth: u32) -> Self {
         self.depth = depth;
+        self
+    }
+
+    /// Sets the trace that a CALL or a SEND belongs to.
+    pub fn with_trace(mut self, trace: TraceContext) -> Self {
+        self.extra.get_mut().trace = Some(trace);
         self
     }
 
@@ -150,6 +156,11 @@ impl Frame {
         self.depth
     }
 
+    /// The trace that the call belongs to; none if it belongs to none, and if what was sent is invalid.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.extra.trace.as_ref()
+    }
+
     /// The payload: a message, or a fragment of one.
     pub fn payload(&self) -> &Bytes {
         &self.payload
@@ -172,12 +183,14 @@ mod tests {
             .with_length(5)
             .with_encoding(2)
             .with_depth(3)
+            .with_trace(TraceContext::start(true))
             .with_payload("hello");
         assert_eq!(
             (frame.kind(), frame.id(), frame.flags()),
             (Kind::Reply, 7, Flags::END)
         );
         assert_eq!((frame.procedure(), frame.depth()), (9, 3));
+        assert!(frame.trace().is_some_and(TraceContext::is_sampled));
         assert_eq!(frame.timeout(), Some(Duration::from_micros(2)));
         assert_eq!((frame.code(), frame.message()), (5, "no"));
         assert_eq!((frame.length(), frame.encoding()), (5, 2));

@@ -5,7 +5,7 @@ use std::{error, fmt, ops::Range};
 use bytes::Bytes;
 
 use super::{Flags, Frame, Kind, MAX_TEXT, cut};
-use crate::Metadata;
+use crate::{Metadata, api::trace_context::TraceContext};
 
 /// Maximum depth of groups in a field that is skipped. No field of ours has groups.
 const MAX_NESTING: u32 = 32;
@@ -202,6 +202,23 @@ fn entry(bytes: &[u8], index: usize) -> Result<(&str, &[u8]), FrameError> {
     Ok((name, value))
 }
 
+/// Reads a trace context; none if nothing valid is in it.
+fn trace(bytes: &[u8]) -> Result<Option<TraceContext>, FrameError> {
+    let mut fields = [""; 3];
+    let mut reader = Reader::new(bytes);
+    while let Some(key) = reader.key()? {
+        match key.field {
+            // What is not UTF-8 is invalid, as other texts are.
+            at @ 1..=3 => {
+                fields[at as usize - 1] = std::str::from_utf8(reader.bytes(key)?).unwrap_or_default()
+            }
+            _ => reader.skip(key, 0)?,
+        }
+    }
+    let [parent, state, baggage] = fields;
+    Ok(TraceContext::parse(parent, state, baggage))
+}
+
 /// Makes a status text of at most [`MAX_TEXT`] bytes from any bytes.
 fn text(bytes: &[u8]) -> String {
     // The middle of a very long text is not needed. A character that is torn here lies in the part that `cut` removes.
@@ -281,6 +298,7 @@ impl<'a> Reader<'a> {
             13 => ranges.details = self.range(key)?,
             14 => frame.depth = self.uint32(key)?,
             15 => ranges.payload = self.range(key)?,
+            16 => frame.extra.get_mut().trace = trace(self.bytes(key)?)?,
             _ => self.skip(key, 0)?,
         }
         Ok(())

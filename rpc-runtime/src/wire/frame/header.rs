@@ -6,7 +6,10 @@ use super::{
     Flags, Kind, MAX_TEXT, Output, PREFIX_LEN, Payload, cut,
     row::{MAX_ROW, packed_len, put_len},
 };
-use crate::Metadata;
+use crate::{
+    Metadata,
+    api::trace_context::{PARENT_LEN, TraceContext},
+};
 
 /// Everything before the payload of a frame to send; the fields are those of [`Frame`](super::Frame).
 ///
@@ -27,6 +30,7 @@ pub(crate) struct Header<'a> {
     pub(crate) run_us: u64,
     pub(crate) details: &'a [u8],
     pub(crate) depth: u32,
+    pub(crate) trace: Option<&'a TraceContext>,
 }
 
 impl Header<'_> {
@@ -49,6 +53,7 @@ impl Header<'_> {
             run_us: 0,
             details: &[],
             depth: 0,
+            trace: None,
         }
     }
 
@@ -71,6 +76,9 @@ impl Header<'_> {
             + varint_field_len(self.run_us)
             + bytes_field_len(self.details.len())
             + varint_field_len(self.depth.into())
+            + self
+                .trace
+                .map_or(0, |trace| 1 + message_field_len(trace_len(trace)))
             + bytes_field_len(payload_len)
     }
 
@@ -89,7 +97,7 @@ impl Header<'_> {
     /// Everything before a row of `len` bytes, and the length of that: the numbers that change when the row becomes longer
     /// have a fixed width ([`patch_row_head`]).
     ///
-    /// Only for a header without texts, metadata and details.
+    /// Only for a header without texts, metadata, details and trace.
     pub(crate) fn row_head(&self, len: usize) -> ([u8; ROW_HEAD_MAX], usize) {
         debug_assert!(self.takes_rows(), "a row stands behind numbers only");
         let mut plain = Plain::new();
@@ -120,6 +128,7 @@ impl Header<'_> {
             && self.message.is_empty()
             && self.details.is_empty()
             && self.metadata.is_none_or(Metadata::is_empty)
+            && self.trace.is_none()
     }
 
     /// Appends the whole frame with an encoded `payload`; a long one is kept by reference.
@@ -151,6 +160,7 @@ impl Header<'_> {
             && self.message.is_empty()
             && self.details.is_empty()
             && self.metadata.is_none_or(Metadata::is_empty)
+            && self.trace.is_none()
     }
 
     /// The maximum length of a frame that [`Header::is_plain`], without its payload.
@@ -214,6 +224,15 @@ impl Header<'_> {
         scratch.varint_field(12, self.run_us);
         scratch.bytes_field(13, self.details);
         scratch.varint_field(14, self.depth.into());
+        if let Some(trace) = self.trace {
+            scratch.put(&TRACE_KEY);
+            scratch.varint(trace_len(trace) as u64);
+            if let Some(parent) = trace.traceparent_bytes() {
+                scratch.bytes_field(1, &parent);
+            }
+            scratch.bytes_field(2, trace.tracestate().as_bytes());
+            scratch.bytes_field(3, trace.baggage().as_bytes());
+        }
         if payload_len > 0 {
             scratch.key(15, LEN);
             scratch.varint(payload_len as u64);
@@ -343,6 +362,9 @@ const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
 const LEN: u8 = 2;
 
+/// The key of field 16, the only one of two bytes.
+const TRACE_KEY: [u8; 2] = [(16 << 3 | LEN as u16) as u8 | 0x80, 1];
+
 /// Enough for nearly all values of a header with a small payload, in bytes.
 const SCRATCH_LEN: usize = 64;
 
@@ -412,11 +434,19 @@ impl<'a> Scratch<'a> {
     }
 }
 
+/// The length of the message of a trace context.
+fn trace_len(trace: &TraceContext) -> usize {
+    let parent_len = trace.trace_id().map_or(0, |_| PARENT_LEN);
+    bytes_field_len(parent_len)
+        + bytes_field_len(trace.tracestate().len())
+        + bytes_field_len(trace.baggage().len())
+}
+
 fn entry_len(key: &str, value: &[u8]) -> usize {
     bytes_field_len(key.len()) + bytes_field_len(value.len())
 }
 
-/// The length of a number field. Each key takes one byte, and a zero is not written.
+/// The length of a number field. Each key but that of the trace takes one byte, and a zero is not written.
 fn varint_field_len(value: u64) -> usize {
     if value == 0 { 0 } else { 1 + varint_len(value) }
 }

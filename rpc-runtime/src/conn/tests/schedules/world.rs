@@ -426,6 +426,7 @@ impl World {
                 procedure,
                 deadline: row.deadline,
                 metadata: Metadata::new(),
+                trace: None,
                 payload: Encoded::default(),
                 streams: false,
                 depth: row.depth,

@@ -4,6 +4,7 @@ use prost::Message;
 use super::{encode, hex};
 use crate::{
     Metadata,
+    api::trace_context::TraceContext,
     wire::frame::{
         Flags, Frame, Header, Kind, Output, Parts,
         control::{DropReason, Dropped, Entry, Goaway, Hello, Pong, Progress, Reason},
@@ -119,6 +120,25 @@ fn call_inside_of_a_call_is_these_bytes() {
 }
 
 #[test]
+fn call_of_a_trace_is_these_bytes() {
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    check(
+        golden!("call_traced"),
+        Frame {
+            flags: Flags::END,
+            procedure: FETCH,
+            extra: Parts {
+                trace: TraceContext::parse(parent, "rojo=00f0", "tenant=acme"),
+                ..Parts::default()
+            }
+            .into(),
+            payload: Bytes::from_static(b"\x0a\x03dog"),
+            ..frame(Kind::Call, 11)
+        },
+    );
+}
+
+#[test]
 fn fragments_are_these_bytes() {
     check(
         golden!("call_first_fragment"),
@@ -188,6 +208,7 @@ fn reply_is_these_bytes() {
                 message: "too many calls".to_owned(),
                 metadata: [("retry", "1s")].into_iter().collect(),
                 details: Bytes::from_static(b"\x08\x01"),
+                trace: None,
             }
             .into(),
             ..frame(Kind::Reply, 1)
@@ -396,6 +417,7 @@ fn document_shows_the_golden_bytes() {
         golden!("hello_server"),
         golden!("call"),
         golden!("call_nested"),
+        golden!("call_traced"),
         golden!("call_first_fragment"),
         golden!("data_last_fragment"),
         golden!("send"),

@@ -3,6 +3,7 @@ use bytes::{Buf as _, Bytes};
 use super::hex;
 use crate::{
     Metadata,
+    api::trace_context::TraceContext,
     wire::frame::{Flags, Frame, FrameError, Header, Kind, MAX_TEXT, Output, Parts, cut},
 };
 
@@ -18,7 +19,7 @@ fn malformed_frames_fail_with_their_fault() {
     let cases = cases! {
         "field_number_above_29_bits" => FieldNumber { key: 1 << 32 },
         "field_number_zero" => FieldNumber { key: 0 },
-        "group_end_without_start" => Group { field: 16 },
+        "group_end_without_start" => Group { field: 18 },
         "group_ends_as_another" => Group { field: 17 },
         "group_without_end" => Truncated { len: 4 },
         "groups_nested_too_deeply" => Nesting { max: 32 },
@@ -31,6 +32,8 @@ fn malformed_frames_fail_with_their_fault() {
         "payload_length_without_end" => Truncated { len: 11 },
         "procedure_as_varint" => WireType { field: 4, wire_type: 0 },
         "procedure_cut_short" => Truncated { len: 4 },
+        "trace_as_varint" => WireType { field: 16, wire_type: 0 },
+        "trace_cut_short" => Truncated { len: 2 },
         "unknown_fixed32_cut_short" => Truncated { len: 4 },
         "varint_above_64_bits" => Varint,
         "varint_cut_short" => Truncated { len: 2 },
@@ -104,8 +107,8 @@ fn the_last_of_repeated_fields_wins() {
 
 #[test]
 fn unknown_fields_are_skipped() {
-    // Field 20 as bytes, 16 as varint, 17 as fixed64, 18 as fixed32, 19 as a group with a group in it.
-    let unknown = "a2 01 01 ff  80 01 05  89 01 01 02 03 04 05 06 07 08  95 01 01 02 03 04
+    // Field 20 as bytes, 21 as varint, 17 as fixed64, 18 as fixed32, 19 as a group with a group in it.
+    let unknown = "a2 01 01 ff  a8 01 05  89 01 01 02 03 04 05 06 07 08  95 01 01 02 03 04
         9b 01  a3 01  08 07  a4 01  9c 01";
     let frame = Frame::decode(hex(&format!("{unknown} 08 02 {unknown} 10 01"))).unwrap();
     assert_eq!(
@@ -222,6 +225,7 @@ fn debug_hides_user_data() {
         extra: Parts {
             metadata: [("authorization", "secret")].into_iter().collect(),
             details: Bytes::from_static(b"secret"),
+            trace: TraceContext::parse("", "", "user=secret"),
             ..Parts::default()
         }
         .into(),
@@ -231,6 +235,7 @@ fn debug_hides_user_data() {
     assert_eq!(
         format!("{frame:?}"),
         "Frame { kind: Call, id: 7, flags: MORE|END, procedure: 0x00000000000000ab, \
-         metadata: {\"authorization\": [6 bytes]}, details: [6 bytes], payload: [6 bytes] }"
+         metadata: {\"authorization\": [6 bytes]}, \
+         trace: TraceContext { traceparent: \"\", tracestate: [0 bytes], baggage: [11 bytes] }, details: [6 bytes], payload: [6 bytes] }"
     );
 }

@@ -5,6 +5,7 @@ use prost::Message;
 use super::encode;
 use crate::{
     Metadata,
+    api::trace_context::TraceContext,
     wire::frame::{Flags, Frame, Kind, Output, Parts, control::Entry},
 };
 
@@ -41,6 +42,28 @@ struct WireFrame {
     depth: u32,
     #[prost(bytes = "bytes", tag = "15")]
     payload: Bytes,
+    #[prost(message, optional, tag = "16")]
+    trace: Option<WireTrace>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireTrace {
+    #[prost(string, tag = "1")]
+    parent: String,
+    #[prost(string, tag = "2")]
+    state: String,
+    #[prost(string, tag = "3")]
+    baggage: String,
+}
+
+impl From<TraceContext> for WireTrace {
+    fn from(trace: TraceContext) -> Self {
+        Self {
+            parent: trace.traceparent().unwrap_or_default(),
+            state: trace.tracestate().to_owned(),
+            baggage: trace.baggage().to_owned(),
+        }
+    }
 }
 
 impl From<Frame> for WireFrame {
@@ -63,6 +86,7 @@ impl From<Frame> for WireFrame {
             payload: frame.payload,
             message: parts.message,
             details: parts.details,
+            trace: parts.trace.map(WireTrace::from),
         }
     }
 }
@@ -91,13 +115,23 @@ fn payload() -> impl Strategy<Value = Bytes> {
 
 /// Often empty: most frames hold only numbers and a payload, and are encoded by another path.
 fn parts() -> impl Strategy<Value = Parts> {
-    let some = (".{0,200}", metadata(), bytes(40)).prop_map(|(message, metadata, details)| Parts {
+    let some = (".{0,200}", metadata(), bytes(40), trace());
+    let some = some.prop_map(|(message, metadata, details, trace)| Parts {
         placed: None,
         message,
         metadata,
         details,
+        trace,
     });
     prop_oneof![Just(Parts::default()), some]
+}
+
+fn trace() -> impl Strategy<Value = Option<TraceContext>> {
+    let ids = prop_oneof![Just((0, 0)), (any::<u128>(), any::<u64>())];
+    (ids, "(a=[!-+]{0,9})?", "(b=[0-9]{0,300})?").prop_map(|((trace, span), state, baggage)| {
+        let parent = format!("00-{trace:032x}-{span:016x}-01");
+        TraceContext::parse(&parent, &state, &baggage)
+    })
 }
 
 fn frames() -> impl Strategy<Value = Frame> {
@@ -240,6 +274,10 @@ fn fields(frame: Frame) -> Vec<Vec<u8>> {
             payload: whole.payload,
             ..none()
         },
+        WireFrame {
+            trace: whole.trace,
+            ..none()
+        },
     ]
     .map(|field| field.encode_to_vec())
     .to_vec()
@@ -249,8 +287,8 @@ fn fields(frame: Frame) -> Vec<Vec<u8>> {
 fn frame_in_any_order() -> impl Strategy<Value = (Frame, Vec<Vec<u8>>)> {
     frames().prop_flat_map(|frame| {
         let mut fields = fields(frame.clone());
-        fields.push(vec![0x82, 1, 2, 8, 1]);
-        fields.push(vec![0x83, 1, 0x08, 9, 0x84, 1]);
+        fields.push(vec![0x8a, 1, 2, 8, 1]);
+        fields.push(vec![0x8b, 1, 0x08, 9, 0x8c, 1]);
         (Just(frame), Just(fields).prop_shuffle())
     })
 }
@@ -259,7 +297,10 @@ proptest! {
     #[test]
     fn prost_and_we_write_the_same_bytes(frame in frames()) {
         let ours = encode(&frame);
-        let prosts = WireFrame::from(frame.clone()).encode_to_vec();
+        // The payload is last, whatever its number is.
+        let mut rest = WireFrame::from(frame.clone());
+        let last = WireFrame { payload: std::mem::take(&mut rest.payload), ..WireFrame::default() };
+        let prosts = [rest.encode_to_vec(), last.encode_to_vec()].concat();
         prop_assert_eq!(&ours[..4], &(prosts.len() as u32).to_be_bytes()[..]);
         prop_assert_eq!(&ours[4..], &prosts[..]);
         prop_assert_eq!(frame.header().frame_len(frame.payload.len()), prosts.len());

@@ -1,0 +1,139 @@
+//! Builder: what is exported, and where to.
+
+use std::time::Duration;
+
+use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider},
+};
+use rpc_runtime::{Error, Status};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{Layer, prelude::*, registry::LookupSpan};
+
+use crate::{collector::Collector, exporter::Exporter, linker};
+
+/// Makes a builder of an exporter to the collector at `endpoint`: `grpc://host:port`, or `grpcs://host:port` with TLS.
+///
+/// A collector of OpenTelemetry listens at port 4317 by default.
+pub fn builder(endpoint: impl Into<String>) -> Builder {
+    Builder {
+        endpoint: endpoint.into(),
+        service: None,
+        attributes: Vec::new(),
+        ratio: 1.0,
+        level: LevelFilter::INFO,
+        timeout: TIMEOUT,
+    }
+}
+
+/// What is exported, and where to. [`builder`] makes one.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is exported until a builder is installed"]
+pub struct Builder {
+    endpoint: String,
+    service: Option<String>,
+    attributes: Vec<(String, String)>,
+    ratio: f64,
+    level: LevelFilter,
+    timeout: Duration,
+}
+
+impl Builder {
+    /// Sets the name of this service, which all its spans carry. Default: `unknown_service`, or `OTEL_SERVICE_NAME` of the environment.
+    pub fn service(mut self, name: impl Into<String>) -> Self {
+        self.service = Some(name.into());
+        self
+    }
+
+    /// Adds an attribute of this process to all its spans, such as `("deployment.environment.name", "test")`.
+    pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.attributes.push((key.into(), value.into()));
+        self
+    }
+
+    /// Sets which part of the traces that begin here is recorded, from 0 to 1. Default: 1, all of them.
+    ///
+    /// A call that belongs to a trace already is recorded if its caller records it.
+    pub fn sample_ratio(mut self, ratio: f64) -> Self {
+        self.ratio = ratio;
+        self
+    }
+
+    /// Sets which spans and events are exported. Default: those of level INFO and above, which the spans of calls are.
+    pub fn level(mut self, level: impl Into<LevelFilter>) -> Self {
+        self.level = level.into();
+        self
+    }
+
+    /// Limits how long the collector may take for one batch, and how long [`Exporter::flush`] and [`Exporter::shutdown`] may take.
+    /// Default: 5 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Begins to export, with this as the only subscriber of the process.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION if the process has a subscriber already, which needs [`Builder::layer`] instead, or another
+    /// [`Linker`](rpc_runtime::trace::Linker). INVALID_ARGUMENT for an endpoint that is no address of gRPC.
+    pub fn install(self) -> Result<Exporter, Error> {
+        let (layer, exporter) = self.layer()?;
+        let installed = tracing_subscriber::registry().with(layer).try_init();
+        installed.map_err(|error| {
+            Status::failed_precondition(format!(
+                "this process has a subscriber already: add the layer of Builder::layer to it ({error})"
+            ))
+        })?;
+        Ok(exporter)
+    }
+
+    /// Makes a layer for a subscriber of the program's own, which begins to export when that is set.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION if the process has another [`Linker`](rpc_runtime::trace::Linker). INVALID_ARGUMENT for an endpoint that is no
+    /// address of gRPC.
+    pub fn layer<S>(self) -> Result<(impl Layer<S> + Send + Sync, Exporter), Error>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        let Self {
+            endpoint,
+            service,
+            attributes,
+            ratio,
+            level,
+            timeout,
+        } = self;
+        let collector = Collector::new(&endpoint, timeout)?;
+        linker::set()?;
+        let attributes = attributes
+            .into_iter()
+            .map(|(key, value)| KeyValue::new(key, value));
+        let mut resource = Resource::builder().with_attributes(attributes);
+        if let Some(service) = service {
+            resource = resource.with_service_name(service);
+        }
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource.build())
+            .with_sampler(sampler)
+            .with_batch_exporter(collector)
+            .build();
+        // For those who use OpenTelemetry beside `tracing`.
+        global::set_tracer_provider(provider.clone());
+        let layer = tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("rpc-otel"))
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(level);
+        Ok((layer, Exporter::new(provider, timeout)))
+    }
+}
+
+/// How long the collector may take for one batch.
+const TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,51 @@
+//! A collector that is not there, or that never answers, costs spans and a bounded time.
+
+use std::time::{Duration, Instant};
+
+use rpc_runtime::Code;
+use test_support::{serve_one, within};
+use tokio::net::TcpListener;
+
+use crate::{
+    hop::{HOP, Hop},
+    subscribe,
+};
+
+/// Makes some spans, and shuts the exporter down. Returns how long that took.
+async fn shutdown_after_spans(address: &str) -> Duration {
+    let builder = rpc_otel::builder(address).timeout(Duration::from_millis(300));
+    let (layer, exporter) = builder.layer().unwrap();
+    let subscriber = subscribe(layer);
+    let server = serve_one(Hop::default()).await;
+    let client = server.client().await;
+    within(client.call().send_recv::<_, ()>(&HOP, ()))
+        .await
+        .unwrap_err();
+    drop(subscriber);
+    let begun = Instant::now();
+    // On the only thread of the test's runtime: the export needs nothing of that.
+    exporter.shutdown();
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_shutdown_is_bounded_if_the_collector_is_away() {
+    let took = shutdown_after_spans("grpc://127.0.0.1:1").await;
+    // The bound is 300 ms; the rest is for a machine that is busy.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_is_bounded_if_the_collector_is_silent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("grpc://{}", listener.local_addr().unwrap());
+    let took = shutdown_after_spans(&address).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn an_endpoint_that_is_no_address_of_grpc_is_refused() {
+    let error = rpc_otel::builder("http://collector:4318").install().unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("grpc://host:4317"), "{error}");
+}
