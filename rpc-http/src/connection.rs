@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -22,19 +22,18 @@ use rpc_runtime::{
     Client,
     server::{GuestConnection, GuestServer, GuestStream, PeerCut, PeerFault, Transport},
 };
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     any_authority::AnyAuthority,
-    grpc,
+    grpc::{self, encoding::CallCompression},
     held_bytes::HeldBytes,
     http_guest::Settings,
     keep_alive::KeepAlive,
+    open_answers::OpenAnswers,
     preface::{self, Spoken},
     reset_budget::{CallEnd, ResetBudget},
+    task_waker::TaskWaker,
     watched_stream::{Traffic, WatchedStream},
 };
 
@@ -191,6 +190,9 @@ fn builder(settings: &Settings, server: &GuestServer) -> server::Builder {
 
 /// Accepts requests until the connection ends. When the server drains or ends the connection, it takes no further ones, and ends with the
 /// last that is open.
+///
+/// One task drives the connection and answers its requests: it has little to do but to hand them on. A call that may have to compress
+/// has a task of its own.
 async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), h2::Error> {
     let settings = &shared.settings;
     let begun = Instant::now();
@@ -205,74 +207,99 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
     let mut draining = pin!(shared.server.draining());
     let mut is_ending = false;
     let mut idle = pin!(sleep(IDLE));
-    // The tasks of the open requests, and how many looks in a row have found none.
-    let (mut answers, mut quiet) = (JoinSet::new(), 0);
+    // The open requests, and how many looks in a row have found none.
+    let (mut answers, mut quiet) = (OpenAnswers::new(), 0);
     let mut resets = ResetBudget::new(settings.max_streams);
-    loop {
-        let next = poll_fn(|cx| -> Poll<Result<Next, h2::Error>> {
-            while let Some(ended) = answers.try_join_next() {
-                // A task that panicked is no fault of the peer.
-                resets.note(ended.unwrap_or(CallEnd::Other), begun.elapsed());
+    let waker = TaskWaker::new();
+    let end = poll_fn(|cx| -> Poll<Result<End, h2::Error>> {
+        waker.runs(cx);
+        let age = begun.elapsed();
+        // Once for each wake, since each of them wakes the task.
+        if !is_ending && draining.as_mut().poll(cx).is_ready() {
+            is_ending = true;
+            connection.graceful_shutdown();
+            idle.as_mut().reset(Instant::now() + IDLE);
+        }
+        if let Some(keep_alive) = &mut keep_alive {
+            if keep_alive.poll_dead(cx).is_ready() {
+                return Poll::Ready(Ok(End::Silence));
             }
-            // Before further calls are taken.
-            if resets.is_exceeded() {
-                return Poll::Ready(Ok(Next::Resets));
-            }
-            if !is_ending && draining.as_mut().poll(cx).is_ready() {
-                is_ending = true;
-                connection.graceful_shutdown();
-                idle.as_mut().reset(Instant::now() + IDLE);
-            }
-            if let Poll::Ready(request) = connection.poll_accept(cx) {
-                return Poll::Ready(match request {
-                    Some(request) => request.map(Next::Request),
-                    None => Ok(Next::Closed),
-                });
-            }
-            if shared.traffic.is_flood(begun.elapsed()) {
-                return Poll::Ready(Ok(Next::Flood));
-            }
-            if let Some(keep_alive) = &mut keep_alive {
-                if keep_alive.poll_dead(cx).is_ready() {
-                    return Poll::Ready(Ok(Next::Silence));
+        }
+        for _ in 0..LOOKS {
+            loop {
+                // Before h2 has its turn, which then writes what they give it.
+                while let Some(end) = answers.next_ended(cx) {
+                    resets.note(end, age);
                 }
+                // Before further calls are taken.
+                if resets.is_exceeded() {
+                    return Poll::Ready(Ok(End::Resets));
+                }
+                match connection.poll_accept(&mut Context::from_waker(waker.looks())) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        begin(shared, &mut answers, request, respond);
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(End::Closed)),
+                    Poll::Pending => break,
+                }
+            }
+            if shared.traffic.is_flood(age) {
+                return Poll::Ready(Ok(End::Flood));
             }
             while is_ending && idle.as_mut().poll(cx).is_ready() {
                 let is_quiet = answers.is_empty() && Arc::strong_count(&shared.unwritten) == 1;
                 quiet = if is_quiet { quiet + 1 } else { 0 };
                 // A request that ended after the last look may still have trailers to write, so one look is not enough.
                 if quiet == 2 {
-                    return Poll::Ready(Ok(Next::Quiet));
+                    return Poll::Ready(Ok(End::Quiet));
                 }
                 idle.as_mut().reset(Instant::now() + IDLE);
             }
-            Poll::Pending
-        });
-        match next.await? {
-            Next::Request((request, respond)) => {
-                shared.traffic.add_useful(header_list(request.headers()) + UNREAD);
-                // Boxed, because tokio moves the future of a task four times, and this one is long.
-                answers.spawn(Box::pin(answer(Arc::clone(shared), request, respond)));
-            }
-            Next::Closed => return Ok(()),
-            // A peer whose PONG is late learns by this which of its calls were not taken.
-            Next::Quiet => return send_away(&mut connection, Reason::NO_ERROR).await,
-            Next::Silence => {
-                let text = format!("nothing came in {:?} after a PING", settings.keep_alive_timeout);
-                shared.server.note_cut(PeerCut::Silence, &text);
-                return Ok(());
-            }
-            Next::Resets => {
-                let text = "too many calls are given up at once";
-                shared.server.note_cut(PeerCut::Excess, text);
-                return send_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await;
-            }
-            Next::Flood => {
-                let text = format!("{} bytes for few requests", shared.traffic.read());
-                shared.server.note_cut(PeerCut::Excess, &text);
-                return send_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await;
+            // What h2 has read may be for open requests.
+            if answers.sleep(cx) && waker.sleeps() {
+                return Poll::Pending;
             }
         }
+        // Other tasks have their turn, too.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
+    match end.await? {
+        End::Closed => Ok(()),
+        // A peer whose PONG is late learns by this which of its calls were not taken.
+        End::Quiet => send_away(&mut connection, Reason::NO_ERROR).await,
+        End::Silence => {
+            let text = format!("nothing came in {:?} after a PING", settings.keep_alive_timeout);
+            shared.server.note_cut(PeerCut::Silence, &text);
+            Ok(())
+        }
+        End::Resets => {
+            let text = "too many calls are given up at once";
+            shared.server.note_cut(PeerCut::Excess, text);
+            send_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await
+        }
+        End::Flood => {
+            let text = format!("{} bytes for few requests", shared.traffic.read());
+            shared.server.note_cut(PeerCut::Excess, &text);
+            send_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await
+        }
+    }
+}
+
+/// Begins to answer a request.
+fn begin(
+    shared: &Arc<Shared>,
+    answers: &mut OpenAnswers,
+    request: Request<RecvStream>,
+    respond: SendResponse<HeldBytes>,
+) {
+    shared.traffic.add_useful(header_list(request.headers()) + UNREAD);
+    let compression = CallCompression::of(request.headers());
+    let answer = answer(Arc::clone(shared), request, respond, compression);
+    match compression.may_compute() {
+        true => answers.spawn(answer),
+        false => answers.add(answer),
     }
 }
 
@@ -283,15 +310,9 @@ async fn send_away(connection: &mut Connection, reason: Reason) -> Result<(), h2
     timeout(IDLE, closed).await.unwrap_or(Ok(()))
 }
 
-/// What comes next on a connection.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "it is made once for each request, and moved once"
-)]
-enum Next {
-    /// A request, and where its answer goes.
-    Request((Request<RecvStream>, SendResponse<HeldBytes>)),
-    /// It has ended well.
+/// Why a connection ends.
+enum End {
+    /// Its peer has ended it well.
     Closed,
     /// It is to end, and nothing is open.
     Quiet,
@@ -317,10 +338,11 @@ async fn answer(
     shared: Arc<Shared>,
     request: Request<RecvStream>,
     respond: SendResponse<HeldBytes>,
+    compression: CallCompression,
 ) -> CallEnd {
     let refusal = match grpc::is_call(&request) {
         _ if !shared.settings.grpc => StatusCode::NOT_FOUND,
-        Ok(()) => return grpc::answer(&shared, request, respond).await,
+        Ok(()) => return grpc::answer(&shared, request, respond, compression).await,
         Err(status) => status,
     };
     shared.server.note_fault(PeerFault::Other);
@@ -330,7 +352,8 @@ async fn answer(
     };
     // Its body is not read.
     drop(request);
-    refuse(&shared, respond, refusal, text).await;
+    // Boxed, so that the future of a call is short.
+    Box::pin(refuse(&shared, respond, refusal, text)).await;
     CallEnd::Other
 }
 
@@ -377,21 +400,24 @@ async fn refuse(
 const WHAT_IS_SPOKEN: &str =
     "this port speaks gRPC: the content-type of a request is application/grpc or application/grpc+proto\n";
 
-/// What a peer may send of one stream before it is read. Not measured.
-pub(crate) const STREAM_WINDOW: u32 = 64 << 10;
+/// What a peer may send of one stream before it is read. In a stream of messages of 64 KiB, one of 64 KiB gives 0.58 of tonic's rate, this one
+/// 0.79, and one of 1 MiB 0.83.
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
 /// What a request is worth beside its headers: an eighth of a window. [`Traffic::is_flood`] multiplies it by 8, so a refused request whose body
 /// is not read counts as no flood.
 const UNREAD: usize = STREAM_WINDOW as usize / 8;
 /// What HTTP/2 adds to the name and the value of a header.
 pub(crate) const HEADER: usize = 32;
-/// What a peer may send of all streams before they are read.
-const MOST_WINDOW: u32 = 16 << 20;
+/// What a peer may send of all streams before they are read: a window for each of 256, so that those that are not read stop no others.
+const MOST_WINDOW: u32 = 64 << 20;
 /// The longest frame: the least that HTTP/2 allows, since a frame is gathered before anything of it counts as held.
 const MAX_FRAME: u32 = 16 << 10;
 /// How much h2 may spend on short DATA frames that are not read. Its default ends connections that stream messages of a few bytes.
 const SHORT_FRAMES: usize = 16 << 20;
 /// How long a stream that this side has reset is remembered, for what the peer sent before it knew.
 const RESET_STREAMS: Duration = Duration::from_secs(1);
+/// How often a connection looks at what there is to do before other tasks have their turn.
+const LOOKS: usize = 8;
 /// How long a connection that is to end waits for the peer when no request is open.
 const IDLE: Duration = Duration::from_secs(1);
 /// What one stream may hold of its answer before its handler waits.

@@ -3,10 +3,12 @@
 mod answer;
 mod call;
 pub(crate) mod call_number;
+mod deadline;
 pub(crate) mod encoding;
 pub(crate) mod headers;
 mod initial_metadata;
 mod messages;
+pub(crate) mod names;
 pub(crate) mod prefixed;
 pub(crate) mod status;
 pub(crate) mod timeout;
@@ -15,16 +17,16 @@ pub(crate) mod trace;
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Request, StatusCode, header::CONTENT_TYPE};
 use rpc_runtime::{
-    Code, Status,
+    Status,
     server::{PeerFault, Procedure},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 pub use self::initial_metadata::add_initial_metadata;
 use self::{
     answer::Answer,
     call::{Asked, Ended},
-    encoding::Encoding,
+    encoding::CallCompression,
     initial_metadata::InitialMetadata,
     messages::Messages,
 };
@@ -67,10 +69,11 @@ pub(crate) async fn answer(
     shared: &Shared,
     request: Request<RecvStream>,
     respond: SendResponse<HeldBytes>,
+    compression: CallCompression,
 ) -> CallEnd {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
-    let mut answer = Answer::new(shared, respond, Encoding::accepted(&parts.headers));
+    let mut answer = Answer::new(shared, respond, compression);
     let refuse = |answer: Answer<'_>, status| {
         answer.end(Err(&status));
         CallEnd::Other
@@ -79,7 +82,7 @@ pub(crate) async fn answer(
         Ok(asked) => asked,
         Err(status) => return refuse(answer, status),
     };
-    let encoding = match Encoding::of_request(&parts.headers) {
+    let encoding = match compression.request(&parts.headers) {
         Ok(encoding) => encoding,
         Err(status) => return refuse(answer, status),
     };
@@ -93,18 +96,8 @@ pub(crate) async fn answer(
         Err(status) => return refuse(answer, status),
     };
     drop(parts);
-    // The inner call has the same deadline. This one is also for what goes on before and after it.
     let deadline = asked.deadline;
-    let run = asked.run(shared, messages, &mut answer);
-    let ended = match deadline {
-        None => run.await,
-        Some(at) => timeout_at(at, run).await.unwrap_or_else(|_| {
-            Ended::With(Err(Status::new(
-                Code::DeadlineExceeded,
-                "the deadline has passed",
-            )))
-        }),
-    };
+    let ended = asked.run(shared, messages, &mut answer).await;
     match ended {
         Ended::With(Ok(metadata)) => {
             shared.server.note_good_request();

@@ -46,10 +46,12 @@ mod grpc;
 mod held_bytes;
 mod http_guest;
 mod keep_alive;
+mod open_answers;
 mod outgoing;
 mod pace;
 mod preface;
 mod reset_budget;
+mod task_waker;
 mod watched_stream;
 
 pub use self::{

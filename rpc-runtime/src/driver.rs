@@ -1,6 +1,8 @@
 //! Driver: the socket of a connection, and how it is read and written.
 
 mod baton;
+mod breaker;
+mod connection_stream;
 pub(crate) mod runtime;
 mod send_turn;
 mod shared_connection;
@@ -22,6 +24,8 @@ use tokio::{
 
 pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
+    breaker::Breaker,
+    connection_stream::ConnectionStream,
     send_turn::SendTurn,
     shared_connection::{Clock, Locked, SharedConnection, Wakes},
 };
@@ -38,6 +42,16 @@ use crate::{
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin {
     /// True if the stream may hold written bytes back until it is flushed.
     fn is_buffering(&self) -> bool;
+
+    /// True if the other end is in this process, and takes at once what is written, which wakes the tasks that wait for it.
+    fn is_waking(&self) -> bool {
+        false
+    }
+
+    /// True if a waking stream has nothing to read, and wakes the task that read last when it has.
+    fn is_drained(&self) -> bool {
+        false
+    }
 }
 
 /// Drives `shared` over `stream` until the connection is closed. Spawn it.
@@ -60,6 +74,8 @@ struct Driver<S> {
     stream: S,
     /// True if the stream may hold written bytes back, so that it must be flushed.
     is_buffering: bool,
+    /// [`ByteStream::is_waking`].
+    is_waking: bool,
     shared: Arc<SharedConnection>,
     codec: FrameCodec,
     input: BytesMut,
@@ -91,6 +107,8 @@ struct Driver<S> {
     why: &'static str,
     /// The number of tasks woken since the last question.
     woken: usize,
+    /// True if a connection with a waking stream had more output than it gave in the last round with any.
+    has_more: bool,
     /// True if the last round told the connection all that the driver knew, and moved nothing afterwards.
     is_settled: bool,
 }
@@ -149,6 +167,7 @@ impl<S: ByteStream> Driver<S> {
         Self {
             traffic,
             is_buffering: stream.is_buffering(),
+            is_waking: stream.is_waking(),
             stream,
             timer: Box::pin(sleep_until(shared.instant(Time::ZERO))),
             shared,
@@ -168,6 +187,7 @@ impl<S: ByteStream> Driver<S> {
             wakers: Vec::new(),
             why: RUNTIME_GONE,
             woken: 0,
+            has_more: false,
             is_settled: false,
         }
     }
@@ -199,9 +219,11 @@ impl<S: ByteStream> Driver<S> {
             false => self.poll_write(cx, usize::MAX),
             true => self.poll_write_and_flush(cx),
         };
+        self.woken += usize::from(wrote && self.is_waking);
         let is_written = self.output.is_empty() && self.unflushed == 0;
         let shut = turn.shutdown && is_written && self.poll_shutdown(cx);
-        self.is_settled = !(due || wrote || shut || self.is_buffering) && self.failed.is_none();
+        let tells_later = wrote && (!self.is_waking || self.has_more);
+        self.is_settled = !(due || tells_later || shut || self.is_buffering) && self.failed.is_none();
         if read || due || wrote || shut || called {
             Round::Moved
         } else {
@@ -245,6 +267,7 @@ impl<S: ByteStream> Driver<S> {
                 if let Some(traffic) = self.traffic {
                     traffic.received(n);
                 }
+                self.quiet = self.is_waking && self.stream.is_drained();
                 Input::Bytes(n)
             }
             Poll::Ready(Err(error)) => {
@@ -303,6 +326,12 @@ impl<S: ByteStream> Driver<S> {
         }
         if self.writing == Writing::Open && (due || conn.wants_transmit()) {
             conn.poll_transmit(&mut self.output, self.write_len, now);
+            if self.is_waking && !self.output.is_empty() {
+                // All of it is taken right behind this visit.
+                conn.handle_written(self.output.len(), now);
+                self.has_more = conn.wants_write();
+                self.active = true;
+            }
         }
         let turn = Turn {
             closed: conn.is_closed(),
@@ -317,37 +346,13 @@ impl<S: ByteStream> Driver<S> {
 
     /// Feeds all whole frames of the read buffer to the connection.
     fn decode(&mut self, conn: &mut Connection, now: Time) {
-        let mut is_new = false;
-        let mut frame = Frame::default();
-        while self.reading == Reading::Frames {
-            match self.codec.decode_into(&mut self.input, &mut frame) {
-                Ok(true) => {
-                    is_new = true;
-                    conn.handle_frame(&mut frame, now);
-                    frame.clear();
-                }
-                Ok(false) => {
-                    self.place(conn);
-                    return conn.handle_rest(self.codec.rest(&self.input), is_new, now);
-                }
-                Err(error) => {
-                    conn.handle_bad_frame(&error, now);
-                    self.reading = Reading::Discard;
-                }
+        if self.reading == Reading::Frames {
+            if feed(&mut self.codec, &mut self.input, conn, now) {
+                return;
             }
+            self.reading = Reading::Discard;
         }
         self.input.clear();
-    }
-
-    /// An incomplete frame stays in the buffer until its rest arrives; a fragment goes where the connection wants it.
-    #[inline]
-    fn place(&mut self, conn: &mut Connection) {
-        if let Some(fragment) = self.codec.fragment(&self.input) {
-            if let Some(message) = conn.lend_message(&fragment) {
-                self.codec.place(fragment, message, &mut self.input);
-            }
-        }
-        self.codec.give_back(&mut self.input);
     }
 
     /// Frees the buffers of an idle connection.
@@ -412,7 +417,7 @@ impl<S: ByteStream> Driver<S> {
                         traffic.sent(n);
                     }
                     self.output.advance(n);
-                    self.written += n;
+                    self.written += if self.is_waking { 0 } else { n };
                     left -= n;
                 }
                 Err(error) => self.write_failed(offered, error),
@@ -480,6 +485,43 @@ impl<S: ByteStream> Driver<S> {
         let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
         Poll::Ready(())
     }
+}
+
+/// Feeds all whole frames of `input` to the connection. Returns false after bytes that are no frame.
+///
+/// An incomplete frame stays in `input` until its rest arrives; a fragment goes where the connection wants it.
+#[inline]
+fn feed(codec: &mut FrameCodec, input: &mut BytesMut, conn: &mut Connection, now: Time) -> bool {
+    let mut is_new = false;
+    let mut frame = Frame::default();
+    loop {
+        match codec.decode_into(input, &mut frame) {
+            Ok(true) => {
+                is_new = true;
+                conn.handle_frame(&mut frame, now);
+                frame.clear();
+            }
+            Ok(false) => {
+                place(codec, input, conn);
+                conn.handle_rest(codec.rest(input), is_new, now);
+                return true;
+            }
+            Err(error) => {
+                conn.handle_bad_frame(&error, now);
+                return false;
+            }
+        }
+    }
+}
+
+#[inline]
+fn place(codec: &mut FrameCodec, input: &mut BytesMut, conn: &mut Connection) {
+    if let Some(fragment) = codec.fragment(input) {
+        if let Some(message) = conn.lend_message(&fragment) {
+            codec.place(fragment, message, input);
+        }
+    }
+    codec.give_back(input);
 }
 
 /// Dropping a driver ends its connection: no call stays pending.

@@ -27,6 +27,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -39,7 +40,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::driver;
+use crate::driver::{self, ConnectionStream, SharedConnection};
 
 pub(crate) use self::network::is_simulated;
 pub(crate) use self::{
@@ -66,6 +67,8 @@ enum StreamKind {
     Tcp(TcpStream),
     Unix(UnixSocket),
     Memory(DuplexStream),
+    /// Boxed, because the others are short.
+    Connection(Box<ConnectionStream>),
     #[cfg(feature = "_tls")]
     Tls(Box<crate::tls::TlsStream>),
     Custom(Custom),
@@ -204,6 +207,13 @@ pub(crate) fn pair() -> (Stream, Stream) {
 }
 
 impl Stream {
+    /// The stream of a connection in this process, which reads frames of at most `max_frame` bytes: see [`ConnectionStream`].
+    pub(crate) fn of_connection(connection: Arc<SharedConnection>, max_frame: u32) -> Self {
+        Self(StreamKind::Connection(Box::new(ConnectionStream::new(
+            connection, max_frame,
+        ))))
+    }
+
     fn tcp(stream: TcpStream) -> io::Result<Self> {
         set_options(&stream)?;
         Ok(Self(StreamKind::Tcp(stream)))
@@ -233,7 +243,9 @@ impl Stream {
                     false => Opening::Guests,
                 }));
             }
-            StreamKind::Memory(_) | StreamKind::Custom(_) => return Ok(Some(Opening::Ours)),
+            StreamKind::Memory(_) | StreamKind::Connection(_) | StreamKind::Custom(_) => {
+                return Ok(Some(Opening::Ours));
+            }
         };
         Ok(first.map(Opening::FirstByte))
     }
@@ -247,7 +259,10 @@ impl Stream {
             StreamKind::Tcp(stream) => set_user_timeout(stream, time),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => stream.set_timeout(time, set_user_timeout),
-            StreamKind::Unix(_) | StreamKind::Memory(_) | StreamKind::Custom(_) => {}
+            StreamKind::Unix(_)
+            | StreamKind::Memory(_)
+            | StreamKind::Connection(_)
+            | StreamKind::Custom(_) => {}
         }
     }
 }
@@ -274,11 +289,24 @@ fn set_user_timeout(_: &TcpStream, _: Duration) {}
 impl driver::ByteStream for Stream {
     fn is_buffering(&self) -> bool {
         match &self.0 {
-            StreamKind::Tcp(_) | StreamKind::Unix(_) | StreamKind::Memory(_) => false,
+            StreamKind::Tcp(_) | StreamKind::Unix(_) | StreamKind::Memory(_) | StreamKind::Connection(_) => {
+                false
+            }
             // It takes plain bytes, and writes records of its own.
             #[cfg(feature = "_tls")]
             StreamKind::Tls(_) => true,
             StreamKind::Custom(custom) => custom.is_buffering,
+        }
+    }
+
+    fn is_waking(&self) -> bool {
+        matches!(self.0, StreamKind::Connection(_))
+    }
+
+    fn is_drained(&self) -> bool {
+        match &self.0 {
+            StreamKind::Connection(stream) => stream.is_drained(),
+            _ => false,
         }
     }
 }
@@ -289,6 +317,7 @@ impl AsyncRead for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             StreamKind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             StreamKind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_read(cx, buf),
@@ -305,6 +334,7 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_write(cx, buf),
@@ -320,6 +350,7 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             StreamKind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             StreamKind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_write_vectored(cx, bufs),
@@ -334,6 +365,7 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => stream.is_write_vectored(),
             StreamKind::Unix(stream) => stream.is_write_vectored(),
             StreamKind::Memory(stream) => stream.is_write_vectored(),
+            StreamKind::Connection(stream) => stream.is_write_vectored(),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => stream.is_write_vectored(),
             StreamKind::Custom(custom) => custom.stream.is_write_vectored(),
@@ -345,6 +377,7 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             StreamKind::Unix(stream) => Pin::new(stream).poll_flush(cx),
             StreamKind::Memory(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_flush(cx),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_flush(cx),
@@ -356,6 +389,7 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             StreamKind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             StreamKind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_shutdown(cx),

@@ -282,6 +282,16 @@ impl<D: ?Sized> Session<D> {
         matches!(self.peer.transport(), Transport::Memory | Transport::InProcess)
     }
 
+    /// Returns whether the caller is a guest, which calls for its own peer.
+    pub(crate) fn is_guests(&self) -> bool {
+        self.call_values.get().is_some()
+    }
+
+    /// Returns whether requests wait for their handlers.
+    pub(crate) fn has_waiting_requests(&self) -> bool {
+        self.shared.lock(Clock::Recent, Wakes::Waiters).waiting_requests() > 0
+    }
+
     /// Returns whether several requests of the peer are open.
     pub(crate) fn has_more_requests(&self) -> bool {
         self.shared

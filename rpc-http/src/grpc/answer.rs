@@ -6,12 +6,14 @@ use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
 use rpc_runtime::{Metadata, Status, codec::RawMessage, server::HeldMemory};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    encoding::{ACCEPTED, Encoding},
+    deadline::within,
+    encoding::{ACCEPTED, CallCompression, Encoding},
     headers::{Room, add_metadata},
     initial_metadata::InitialMetadata,
+    names,
     prefixed::prefixed,
     status::{MAX_LIST, add_end},
 };
@@ -28,6 +30,8 @@ pub(super) struct Answer<'a> {
     /// Where the messages go; none until the first one.
     body: Option<SendStream<HeldBytes>>,
     encoding: Encoding,
+    /// True if the caller has named any encoding: then it is told which ones are known here.
+    names_encodings: bool,
     /// What the handler adds to the headers; none if the guest does not ask for it.
     initial: Option<InitialMetadata>,
 }
@@ -36,17 +40,29 @@ pub(super) struct Answer<'a> {
 pub(super) enum Unsent {
     /// The caller has given up, takes too little, or its connection is lost.
     Gone,
-    /// The server has no memory for it.
+    /// The server has no memory for it, or the deadline of the call has passed.
     Refused(Status),
 }
 
+impl From<Status> for Unsent {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
 impl<'a> Answer<'a> {
-    pub(super) fn new(shared: &'a Shared, respond: SendResponse<HeldBytes>, encoding: Encoding) -> Self {
+    /// The answer to a request that says this about `compression`.
+    pub(super) fn new(
+        shared: &'a Shared,
+        respond: SendResponse<HeldBytes>,
+        compression: CallCompression,
+    ) -> Self {
         Self {
             shared,
             respond,
             body: None,
-            encoding,
+            encoding: compression.answer,
+            names_encodings: compression.is_named,
             initial: None,
         }
     }
@@ -56,11 +72,20 @@ impl<'a> Answer<'a> {
         self.initial = Some(initial);
     }
 
-    /// Sends a message, once the caller has room for it. It counts as held by the server until it is written.
-    pub(super) async fn message(&mut self, message: RawMessage) -> Result<(), Unsent> {
+    /// Sends the only message of an answer, once the caller has room for it, until the `deadline` of the call. It counts as held by the server
+    /// until it is written.
+    pub(super) async fn only_message(
+        &mut self,
+        message: RawMessage,
+        deadline: Option<Instant>,
+    ) -> Result<(), Unsent> {
         let bytes = prefixed(&message.0, self.encoding);
         drop(message);
-        self.messages(bytes).await
+        match self.messages_now(bytes)? {
+            None => Ok(()),
+            // Boxed, because it is long and few calls need it.
+            Some((bytes, held)) => Box::pin(within(deadline, self.send(bytes, held))).await,
+        }
     }
 
     /// How messages of this answer are compressed.
@@ -68,13 +93,28 @@ impl<'a> Answer<'a> {
         self.encoding
     }
 
-    /// As [`Answer::message`], for messages that stand behind their five bytes already.
+    /// Sends messages of a stream, each behind its five bytes, once the caller has room for them. They count as held by the server until they
+    /// are written.
     pub(super) async fn messages(&mut self, bytes: Bytes) -> Result<(), Unsent> {
+        match self.messages_now(bytes)? {
+            None => Ok(()),
+            Some((bytes, held)) => self.send(bytes, held).await,
+        }
+    }
+
+    /// Sends messages if the caller has room for all of them, and returns them if it has not.
+    fn messages_now(&mut self, bytes: Bytes) -> Result<Option<(Bytes, HeldMemory)>, Unsent> {
         let held = self.shared.server.hold(bytes.len() as u64);
         let held = held.map_err(Unsent::Refused)?;
         self.shared.traffic.add_useful(bytes.len());
         self.begin()?;
-        self.send(bytes, held).await
+        let body = self.body.as_mut().ok_or(Unsent::Gone)?;
+        body.reserve_capacity(bytes.len());
+        if body.capacity() < bytes.len() {
+            return Ok(Some((bytes, held)));
+        }
+        let sent = body.send_data(HeldBytes::new(bytes, held, &self.shared.unwritten), false);
+        sent.map(|()| None).map_err(|_| Unsent::Gone)
     }
 
     async fn send(&mut self, mut bytes: Bytes, mut held: HeldMemory) -> Result<(), Unsent> {
@@ -109,7 +149,7 @@ impl<'a> Answer<'a> {
     /// Sends the headers, if they are not sent yet.
     fn begin(&mut self) -> Result<(), Unsent> {
         if self.body.is_none() {
-            let mut response = response(self.encoding);
+            let mut response = self.response(self.encoding);
             if let Some(initial) = &self.initial {
                 let headers = response.headers_mut();
                 let mut room = Room(MAX_LIST.saturating_sub(header_list(headers)));
@@ -147,7 +187,7 @@ impl<'a> Answer<'a> {
         let has_begun =
             self.body.is_some() || self.initial.as_ref().is_some_and(|initial| !initial.is_empty());
         if !has_begun && end.is_err() {
-            let mut response = response(Encoding::Identity);
+            let mut response = self.response(Encoding::Identity);
             add_end(end, response.headers_mut());
             let sent = self.respond.send_response(response, true);
             return sent.map(drop).map_err(|_| Unsent::Gone);
@@ -157,6 +197,19 @@ impl<'a> Answer<'a> {
         add_end(end, &mut trailers);
         let body = self.body.as_mut().ok_or(Unsent::Gone)?;
         body.send_trailers(trailers).map_err(|_| Unsent::Gone)
+    }
+
+    fn response(&self, encoding: Encoding) -> Response<()> {
+        let mut response = Response::new(());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if self.names_encodings {
+            headers.insert(&names::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
+        }
+        if encoding != Encoding::Identity {
+            headers.insert(&names::ENCODING, HeaderValue::from_static(encoding.name()));
+        }
+        response
     }
 
     /// Waits until the caller gives up, or its connection is lost.
@@ -172,15 +225,4 @@ impl<'a> Answer<'a> {
                 .unwrap_or_default(),
         }
     }
-}
-
-fn response(encoding: Encoding) -> Response<()> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));
-    if encoding != Encoding::Identity {
-        headers.insert("grpc-encoding", HeaderValue::from_static(encoding.name()));
-    }
-    response
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem,
     pin::pin,
     task::Poll,
 };
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use super::{
     answer::{Answer, Unsent},
+    deadline::{exceeded, within},
     messages::{Broken, Messages},
     prefixed::put_prefixed,
 };
@@ -39,6 +41,12 @@ pub(super) enum Ended {
     Refused(Status),
     /// The caller has given up, or its connection is lost.
     Gone,
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::With(Err(status))
+    }
 }
 
 impl From<Unsent> for Ended {
@@ -64,6 +72,7 @@ impl From<Error> for Ended {
     fn from(error: Error) -> Self {
         let status = match error.status() {
             Some(status) => status.clone(),
+            None if error.code() == Code::DeadlineExceeded => exceeded(),
             None => Status::new(error.code(), error.message()),
         };
         match error.status() {
@@ -77,55 +86,73 @@ impl From<Error> for Ended {
 
 impl Asked {
     /// Makes the call with `messages`, and sends the replies. If the caller gives up, the call is cancelled.
+    ///
+    /// The call inside of the server has the same deadline. What goes on before and after it needs a timer.
     pub(super) async fn run(self, shared: &Shared, messages: Messages<'_>, answer: &mut Answer<'_>) -> Ended {
         let procedure = self.procedure;
         let made = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
             (false, false) => self.unary(shared, messages, answer).await,
-            (false, true) => self.reply_stream(shared, messages, answer).await,
-            (true, false) => self.request_stream(shared, messages, answer).await,
-            (true, true) => self.both_streams(shared, messages, answer).await,
+            // Boxed, so that the future of a call without streams is short.
+            _ => Box::pin(within(self.deadline, self.streams(shared, messages, answer))).await,
         };
         made.map_or_else(|ended| ended, |metadata| Ended::With(Ok(metadata)))
     }
 
-    /// The call, with the time that is left for it.
-    fn call<'a>(&self, shared: &'a Shared) -> Call<'a> {
+    async fn streams(
+        self,
+        shared: &Shared,
+        messages: Messages<'_>,
+        answer: &mut Answer<'_>,
+    ) -> Result<Metadata, Ended> {
+        match (
+            self.procedure.has_request_stream(),
+            self.procedure.has_reply_stream(),
+        ) {
+            (false, _) => self.reply_stream(shared, messages, answer).await,
+            (true, false) => self.request_stream(shared, messages, answer).await,
+            (true, true) => self.both_streams(shared, messages, answer).await,
+        }
+    }
+
+    /// The call, with the time that is left for it. Takes the metadata.
+    fn call<'a>(&mut self, shared: &'a Shared) -> Call<'a> {
         let left = self
             .deadline
             .map(|at| at.saturating_duration_since(Instant::now()));
-        let mut call = shared.client.call().timeout(left);
-        if let Some(trace) = &self.trace {
-            call = call.trace_context(trace.clone());
+        let metadata = mem::take(&mut self.metadata);
+        let call = shared.client.call().timeout(left).all_metadata(metadata);
+        match self.trace.take() {
+            Some(trace) => call.trace_context(trace),
+            None => call,
         }
-        let entries = self.metadata.iter();
-        entries.fold(call, |call, (key, value)| call.metadata(key, value.clone()))
     }
 
     async fn unary(
-        self,
+        mut self,
         shared: &Shared,
         mut messages: Messages<'_>,
         answer: &mut Answer<'_>,
     ) -> Result<Metadata, Ended> {
+        let deadline = self.deadline;
         let replied = async {
-            let request = messages.only().await?;
+            let request = messages.only(deadline).await?;
             // From here on the inner call counts it.
             messages.release();
             let call = self.call(shared);
             let replied = call.send_recv::<_, RawMessage>(self.procedure, request);
             Ok(replied.with_receipt().await?)
         };
-        give(answer, replied).await
+        give(answer, replied, deadline).await
     }
 
     async fn reply_stream(
-        self,
+        mut self,
         shared: &Shared,
         mut messages: Messages<'_>,
         answer: &mut Answer<'_>,
     ) -> Result<Metadata, Ended> {
         let opened = async {
-            let request = messages.only().await?;
+            let request = messages.only(None).await?;
             // From here on the inner call counts it.
             messages.release();
             let call = self.call(shared);
@@ -138,7 +165,7 @@ impl Asked {
     }
 
     async fn request_stream(
-        self,
+        mut self,
         shared: &Shared,
         mut messages: Messages<'_>,
         answer: &mut Answer<'_>,
@@ -150,11 +177,11 @@ impl Asked {
             let reply = async { Ok(reply.with_receipt().await?) };
             while_sending(sender, &mut messages, reply).await
         };
-        give(answer, replied).await
+        give(answer, replied, None).await
     }
 
     async fn both_streams(
-        self,
+        mut self,
         shared: &Shared,
         mut messages: Messages<'_>,
         answer: &mut Answer<'_>,
@@ -170,13 +197,14 @@ impl Asked {
     }
 }
 
-/// Waits for the only reply, and sends it. Returns its metadata.
+/// Waits for the only reply, and sends it until the `deadline`. Returns its metadata.
 async fn give(
     answer: &mut Answer<'_>,
     replied: impl Future<Output = Result<(RawMessage, Receipt), Ended>>,
+    deadline: Option<Instant>,
 ) -> Result<Metadata, Ended> {
     let (reply, receipt) = while_wanted(answer, replied).await?;
-    answer.message(reply).await?;
+    answer.only_message(reply, deadline).await?;
     Ok(receipt.metadata().clone())
 }
 
@@ -256,6 +284,10 @@ async fn forward(mut replies: Streaming<RawMessage>, answer: &mut Answer<'_>) ->
         put_prefixed(&message.0, encoding, &mut bytes);
         drop(message);
         let more = loop {
+            replies.read_arrived(|message| {
+                put_prefixed(message, encoding, &mut bytes);
+                bytes.len() < TOGETHER
+            });
             if bytes.len() >= TOGETHER {
                 break None;
             }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use rpc_runtime::Status;
 
+use super::names;
+
 /// How a side compresses its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -17,6 +19,49 @@ pub(crate) enum Encoding {
     Gzip,
     #[cfg(feature = "zstd")]
     Zstd,
+}
+
+/// What the headers of a call say about compression.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallCompression {
+    /// How the messages of the answer are compressed.
+    pub(crate) answer: Encoding,
+    /// True if the caller has named any encoding.
+    pub(crate) is_named: bool,
+    /// True if it may have compressed messages itself.
+    is_used: bool,
+}
+
+impl CallCompression {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let is_listed = headers.contains_key(&names::ACCEPT_ENCODING);
+        let is_used = headers.contains_key(&names::ENCODING);
+        Self {
+            answer: match is_listed {
+                true => Encoding::accepted(headers),
+                false => Encoding::Identity,
+            },
+            is_named: is_listed || is_used,
+            is_used,
+        }
+    }
+
+    /// True if messages may be compressed, which can take long: other calls of the connection are not to wait for that.
+    pub(crate) fn may_compute(self) -> bool {
+        self.is_used || self.answer != Encoding::Identity
+    }
+
+    /// Returns how the messages of the request with these `headers` are compressed.
+    ///
+    /// # Errors
+    ///
+    /// UNIMPLEMENTED for an encoding that is not known here.
+    pub(crate) fn request(self, headers: &HeaderMap) -> Result<Encoding, Status> {
+        match self.is_used {
+            true => Encoding::of_request(headers),
+            false => Ok(Encoding::Identity),
+        }
+    }
 }
 
 /// The names of all encodings, as the header grpc-accept-encoding has them.
@@ -59,7 +104,7 @@ impl Encoding {
 
     fn of(headers: &HeaderMap) -> Result<Self, String> {
         let name = headers
-            .get("grpc-encoding")
+            .get(&names::ENCODING)
             .map_or(&b"identity"[..], |value| value.as_bytes());
         Self::named(name).ok_or_else(|| {
             let name = String::from_utf8_lossy(name);
@@ -79,7 +124,7 @@ impl Encoding {
     /// Returns how the answer is compressed: in the best way that the caller lists and that is known here.
     pub(crate) fn accepted(headers: &HeaderMap) -> Self {
         let listed = || {
-            let values = headers.get_all("grpc-accept-encoding").into_iter();
+            let values = headers.get_all(&names::ACCEPT_ENCODING).into_iter();
             values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         };
         let is_listed = |one: &Self| listed().any(|name| name.trim_ascii() == one.name().as_bytes());

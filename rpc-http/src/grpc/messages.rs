@@ -1,5 +1,7 @@
 //! Messages: reads the messages of a request's body.
 
+use std::{future::poll_fn, task::Poll};
+
 use bytes::Bytes;
 use h2::RecvStream;
 use rpc_runtime::{
@@ -7,9 +9,9 @@ use rpc_runtime::{
     codec::RawMessage,
     server::{HeldMemory, PeerFault},
 };
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
-use super::{encoding::Encoding, prefixed::Prefixed};
+use super::{deadline::within, encoding::Encoding, prefixed::Prefixed};
 use crate::{
     connection::{STREAM_WINDOW, Shared},
     pace::Pace,
@@ -58,21 +60,64 @@ impl<'a> Messages<'a> {
         self.read(begun).await
     }
 
-    /// Reads the only message of a call without a stream of requests.
+    /// Reads the only message of a call without a stream of requests, until its `deadline`.
     ///
     /// # Errors
     ///
-    /// As [`Messages::next`]; UNIMPLEMENTED if there is none, or more than one.
-    pub(super) async fn only(&mut self) -> Result<RawMessage, Broken> {
-        let message = self.read(Some(self.pace())).await?;
+    /// As [`Messages::next`]; UNIMPLEMENTED if there is none, or more than one; DEADLINE_EXCEEDED.
+    pub(super) async fn only(&mut self, deadline: Option<Instant>) -> Result<RawMessage, Broken> {
+        // Most short requests have come whole.
+        let first = match self.first_now().await? {
+            Some(message) => match self.has_more_now().await? {
+                Some(false) => return Ok(message),
+                Some(true) => return Err(several().into()),
+                None => Some(message),
+            },
+            None => None,
+        };
+        // Boxed, because it is long and few calls need it.
+        Box::pin(within(deadline, self.rest_of_only(first))).await
+    }
+
+    /// Returns the first message, if it is here, whole and alone in its chunk.
+    async fn first_now(&mut self) -> Result<Option<RawMessage>, Broken> {
+        let Poll::Ready(Some(chunk)) = self.chunk_now().await else {
+            return Ok(None);
+        };
+        let chunk = self.taken(chunk)?;
+        self.hold(chunk.len())?;
+        let pushed = self.unread.push(&chunk);
+        Ok(self.checked(pushed)?.map(RawMessage))
+    }
+
+    /// True if there is more behind the message that was read; none if that is not known yet.
+    async fn has_more_now(&mut self) -> Result<Option<bool>, Broken> {
+        while self.unread.len() == 0 {
+            match self.chunk_now().await {
+                Poll::Ready(None) => return Ok(Some(false)),
+                Poll::Pending => return Ok(None),
+                // Many callers end the body by an empty frame.
+                Poll::Ready(Some(chunk)) => {
+                    if !self.taken(chunk)?.is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Some(true))
+    }
+
+    /// Reads what the only message lacks, and the end of the body. `first` is the message if it is here.
+    async fn rest_of_only(&mut self, first: Option<RawMessage>) -> Result<RawMessage, Broken> {
+        let message = match first {
+            Some(message) => Some(message),
+            None => self.read(Some(self.pace())).await?,
+        };
         let message = message.ok_or_else(|| {
             Status::unimplemented("the call carried no message, and this procedure takes one")
         })?;
         if self.unread.len() > 0 || self.has_more().await? {
-            return Err(Status::unimplemented(
-                "the call carried several messages, and this procedure takes one",
-            )
-            .into());
+            return Err(several().into());
         }
         Ok(message)
     }
@@ -153,23 +198,34 @@ impl<'a> Messages<'a> {
 
     /// Waits for the next chunk of the body, not longer than `pace` allows. None at the end.
     async fn chunk(&mut self, pace: Option<&mut Pace>) -> Result<Option<Bytes>, Broken> {
-        let chunk = match pace {
-            None => self.body.data().await,
-            Some(pace) => {
+        let chunk = match (self.chunk_now().await, &pace) {
+            // A timer is made only for what has not come.
+            (Poll::Ready(chunk), _) => chunk,
+            (Poll::Pending, None) => self.body.data().await,
+            (Poll::Pending, Some(pace)) => {
                 let chunk = timeout_at(pace.due(), self.body.data()).await;
-                let chunk = chunk.map_err(|_| self.too_slow())?;
-                if let Some(Ok(chunk)) = &chunk {
-                    pace.moved(chunk.len());
-                }
-                chunk
+                chunk.map_err(|_| self.too_slow())?
             }
         };
-        let chunk = chunk.transpose().map_err(|_| Broken::Peer)?;
-        if let Some(chunk) = &chunk {
-            // The stream is open, so there is no error.
-            let _ = self.body.flow_control().release_capacity(chunk.len());
-            self.shared.traffic.add_useful(chunk.len());
+        let Some(chunk) = chunk else { return Ok(None) };
+        let chunk = self.taken(chunk)?;
+        if let Some(pace) = pace {
+            pace.moved(chunk.len());
         }
+        Ok(Some(chunk))
+    }
+
+    /// The next chunk of the body, if it is here.
+    async fn chunk_now(&mut self) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        poll_fn(|cx| Poll::Ready(self.body.poll_data(cx))).await
+    }
+
+    /// Notes that a chunk was taken: its caller may send as much again.
+    fn taken(&mut self, chunk: Result<Bytes, h2::Error>) -> Result<Bytes, Broken> {
+        let chunk = chunk.map_err(|_| Broken::Peer)?;
+        // The stream is open, so there is no error.
+        let _ = self.body.flow_control().release_capacity(chunk.len());
+        self.shared.traffic.add_useful(chunk.len());
         Ok(chunk)
     }
 
@@ -189,6 +245,11 @@ impl<'a> Messages<'a> {
     fn hold(&mut self, bytes: usize) -> Result<(), Status> {
         self.held.resize(rounded(self.base + self.unread.len() + bytes))
     }
+}
+
+/// The status of a call with a second message.
+fn several() -> Status {
+    Status::unimplemented("the call carried several messages, and this procedure takes one")
 }
 
 /// What counts for `bytes`: steps of 1 KiB, so that a stream of short messages changes nothing.

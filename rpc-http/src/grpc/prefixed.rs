@@ -39,6 +39,8 @@ impl Prefixed {
                 if chunk.len() == PREFIX + len {
                     return self.decompress(is_compressed, chunk.slice(PREFIX..)).map(Some);
                 }
+                // So that the buffer of a message does not grow step by step. What is only announced may have little.
+                self.unread.reserve((PREFIX + len).min(RESERVED));
             }
         }
         self.unread.extend_from_slice(chunk);
@@ -106,8 +108,8 @@ pub(crate) fn put_prefixed(message: &[u8], encoding: Encoding, bytes: &mut Bytes
         None => (0, message),
     };
     bytes.reserve(PREFIX + message.len());
-    bytes.put_u8(flag);
-    bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    let [a, b, c, d] = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+    bytes.put_slice(&[flag, a, b, c, d]);
     bytes.put_slice(message);
 }
 
@@ -119,5 +121,8 @@ pub(crate) fn too_long(len: u64, max: usize) -> Status {
     )
 }
 
+/// How much is reserved at most for a message of which only the beginning is here: what its caller may send at once. The OS gives memory
+/// only to what has come.
+const RESERVED: usize = 256 << 10;
 /// How many bytes stand before each message.
 pub(crate) const PREFIX: usize = 5;

@@ -6,7 +6,10 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 use prost::Message;
 use rpc_runtime::{Code, Metadata, Status};
 
-use super::headers::{BASE64, Room, add_metadata};
+use super::{
+    headers::{BASE64, Room, add_metadata},
+    names,
+};
 use crate::connection::header_list;
 
 /// Adds the end of a call to its trailers: status, text, details and metadata.
@@ -18,7 +21,11 @@ pub(crate) fn add_end(end: Result<&Metadata, &Status>, trailers: &mut HeaderMap)
         Ok(metadata) => (Code::Ok, metadata),
         Err(status) => (status.code(), status.metadata()),
     };
-    trailers.insert("grpc-status", HeaderValue::from(code as u32));
+    if code == Code::Ok && metadata.is_empty() {
+        trailers.insert(&names::STATUS, HeaderValue::from_static("0"));
+        return;
+    }
+    trailers.insert(&names::STATUS, HeaderValue::from(code as u32));
     let mut room = Room(MAX_LIST.saturating_sub(header_list(trailers)));
     let Err(status) = end else {
         let left_out = add_metadata(metadata, trailers, &mut room);
@@ -28,11 +35,11 @@ pub(crate) fn add_end(end: Result<&Metadata, &Status>, trailers: &mut HeaderMap)
         return;
     };
     let mut text = encoded(status.message());
-    room.take(MESSAGE.len(), text.len() + NOTES);
+    room.take(names::MESSAGE.as_str().len(), text.len() + NOTES);
     if let Some(details) = details(status) {
-        match room.take(DETAILS.len(), details.len()) {
+        match room.take(names::DETAILS.as_str().len(), details.len()) {
             true => {
-                trailers.insert(DETAILS, details);
+                trailers.insert(&names::DETAILS, details);
             }
             false => text += &format!(" (left out: {} bytes of details)", status.details().len()),
         }
@@ -42,7 +49,7 @@ pub(crate) fn add_end(end: Result<&Metadata, &Status>, trailers: &mut HeaderMap)
         text += &format!(" (left out: {left_out} entries of metadata)");
     }
     if let Some(text) = HeaderValue::from_str(&text).ok().filter(|text| !text.is_empty()) {
-        trailers.insert(MESSAGE, text);
+        trailers.insert(&names::MESSAGE, text);
     }
 }
 
@@ -91,7 +98,7 @@ fn details(status: &Status) -> Option<HeaderValue> {
 ///
 /// The status of the call, if it failed. UNKNOWN if the trailers have none.
 pub(crate) fn read_end(trailers: &HeaderMap) -> Result<(), Status> {
-    let Some(number) = trailers.get("grpc-status") else {
+    let Some(number) = trailers.get(&names::STATUS) else {
         return Err(Status::unknown("the server ended the call without grpc-status"));
     };
     let number = number.to_str().ok().and_then(|text| text.parse().ok());
@@ -102,11 +109,11 @@ pub(crate) fn read_end(trailers: &HeaderMap) -> Result<(), Status> {
         return Ok(());
     }
     let text = trailers
-        .get("grpc-message")
+        .get(&names::MESSAGE)
         .map_or(&b""[..], |value| value.as_bytes());
     let text = percent_decode(text).decode_utf8_lossy().into_owned();
     let status = Status::new(Code::from_number(number), text);
-    Err(match trailers.get("grpc-status-details-bin") {
+    Err(match trailers.get(&names::DETAILS) {
         None => status,
         Some(details) => status.with_details_bytes(read_details(details)),
     })
@@ -143,8 +150,6 @@ struct Any {
     value: Vec<u8>,
 }
 
-const MESSAGE: &str = "grpc-message";
-const DETAILS: &str = "grpc-status-details-bin";
 /// How long the trailers may be, as HTTP/2 counts them: what gRPC in C and Java takes by default.
 pub(crate) const MAX_LIST: usize = 8 << 10;
 /// How long the text may be once it is encoded. That of a handler has 1 KiB before, in UTF-8.

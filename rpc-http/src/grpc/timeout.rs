@@ -5,13 +5,15 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use rpc_runtime::Status;
 
+use super::names;
+
 /// Reads how long the caller waits; none if it waits for ever.
 ///
 /// # Errors
 ///
 /// INTERNAL, as grpc-go has it, if the header is not one to eight digits and a unit.
 pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    match headers.get("grpc-timeout") {
+    match headers.get(&names::TIMEOUT) {
         None => Ok(None),
         Some(value) => match parse(value.as_bytes()) {
             Some(timeout) => Ok(Some(timeout)),

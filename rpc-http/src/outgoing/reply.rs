@@ -14,7 +14,7 @@ use super::{
     messages::{Broken, Messages},
     reply_headers::HeadersSink,
 };
-use crate::grpc::{encoding::Encoding, headers::to_metadata, is_grpc, status::read_end};
+use crate::grpc::{encoding::Encoding, headers::to_metadata, is_grpc, names, status::read_end};
 
 /// Waits for the answer to a call, and hands its replies on. Returns the metadata of its trailers, and of its headers unless `sink` takes that.
 ///
@@ -36,7 +36,7 @@ pub(super) async fn receive(
     let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
     let is_grpc = head.status == StatusCode::OK && is_grpc(content_type);
     // An answer without a body has its end in its headers.
-    if head.headers.contains_key(STATUS) && (body.is_end_stream() || !is_grpc) {
+    if head.headers.contains_key(&names::STATUS) && (body.is_end_stream() || !is_grpc) {
         return end(&head.headers, Metadata::new());
     }
     if !is_grpc {
@@ -98,5 +98,4 @@ fn malformed(status: Status) -> OutgoingFailure {
     OutgoingFailure::new(status, Executed::Maybe)
 }
 
-const STATUS: &str = "grpc-status";
 const NO_TRAILERS: &str = "the server ended the call without trailers, so its replies may be cut short";

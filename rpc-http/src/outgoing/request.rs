@@ -11,7 +11,7 @@ use super::connection::Shared;
 use crate::grpc::{
     encoding::{ACCEPTED, Encoding},
     headers::{Room, add_metadata, check_metadata},
-    timeout, trace,
+    names, timeout, trace,
 };
 
 /// What is the same in all requests of a connection.
@@ -75,12 +75,12 @@ fn add_headers(
 ) -> Result<()> {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));
+    headers.insert(&names::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
     if shared.encoding != Encoding::Identity {
-        headers.insert("grpc-encoding", HeaderValue::from_static(shared.encoding.name()));
+        headers.insert(&names::ENCODING, HeaderValue::from_static(shared.encoding.name()));
     }
     if let Some(left) = call.remaining() {
-        headers.insert("grpc-timeout", timeout::write(left));
+        headers.insert(&names::TIMEOUT, timeout::write(left));
     }
     check_metadata(metadata).map_err(Status::invalid_argument)?;
     // No limit here: a server refuses a header list that is too long.

@@ -1,5 +1,6 @@
 //! gRPC calls of a server that serves the native protocol on the same port, and of our clients at gRPC servers.
 
+mod blocking;
 mod caller;
 mod calls;
 mod certificates;

@@ -132,8 +132,8 @@ async fn a_stream_that_is_not_read_counts_with_the_window_of_its_caller() {
     for _ in 0..4 {
         stream.send_data(update(100_000), false).unwrap();
     }
-    // The first one fills the handler's window. The second one waits, and behind it the caller may send 64 KiB.
-    held(&server.handle, |bytes| (265_000..300_000).contains(&bytes)).await;
+    // The first one fills the handler's window. The second one waits, and behind it the caller may send 256 KiB.
+    held(&server.handle, |bytes| (462_000..500_000).contains(&bytes)).await;
     stream.send_data(Bytes::new(), true).unwrap();
     begin.add_permits(1);
     let answer = Answer::read(response).await;
@@ -266,7 +266,7 @@ async fn a_call_that_waits_for_its_turn_counts() {
     held(&server.handle, |bytes| bytes >= before + 200_000).await;
     let (response, stream) = grpc.open(IMPORT, &[]).await;
     open.push((response, stream));
-    held(&server.handle, |bytes| bytes >= before + 200_000 + (64 << 10)).await;
+    held(&server.handle, |bytes| bytes >= before + 200_000 + (256 << 10)).await;
     drop(open);
     held(&server.handle, |bytes| bytes == 0).await;
     server.stop().await;

@@ -66,7 +66,7 @@ pub(crate) trait Bridge: fmt::Debug + Send + Sync {
     /// How the servers at addresses of `scheme` are reached; none if the scheme is not the protocol's.
     fn way(&self, scheme: &str) -> Option<BridgeWay>;
 
-    /// Begins to speak the protocol on `stream`. Returns a stream in this process that speaks ours.
+    /// Begins to speak the protocol on `stream`. Returns a server of one connection, which speaks ours.
     ///
     /// `address` is what the user wrote.
     ///
@@ -77,7 +77,7 @@ pub(crate) trait Bridge: fmt::Debug + Send + Sync {
 }
 
 /// A bridge that begins.
-pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<Stream, JoinFailure>> + Send>>;
+pub(crate) type Joining = Pin<Box<dyn Future<Output = Result<Arc<dyn StreamAcceptor>, JoinFailure>> + Send>>;
 
 /// Why a bridge does not begin.
 pub(crate) enum JoinFailure {

@@ -51,7 +51,7 @@ use super::{
     errors,
 };
 use crate::{
-    Error, Priority, Procedure,
+    Error, Metadata, Priority, Procedure,
     api::trace_context::TraceContext,
     client::inherited::{HandlerId, Inherited, InstanceId, inherited, inherited_deadline},
     conn::{JoiningSend, Shape},
@@ -145,9 +145,17 @@ impl<'a> Call<'a> {
     /// It replaces entries of the same key that [`ClientBuilder::metadata`](crate::ClientBuilder::metadata) gives to all calls.
     ///
     /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with an entry that
-    /// [`Metadata`](crate::Metadata) does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
+    /// [`Metadata`] does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.more_mut().add_metadata(key, value);
+        self
+    }
+
+    /// Adds all entries of `metadata`, as [`Call::metadata`] does: for proxies, which pass on what came to them.
+    pub fn all_metadata(mut self, metadata: Metadata) -> Self {
+        if !metadata.is_empty() {
+            self.more_mut().add_all_metadata(metadata);
+        }
         self
     }
 

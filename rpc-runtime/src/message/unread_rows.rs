@@ -71,6 +71,33 @@ impl Unread {
         self.next_of_row()
     }
 
+    /// Gives the next messages to `read` as they came, one after the other, as long as it returns true. It stops before one that is
+    /// compressed or malformed, and when all that was given is read.
+    pub(crate) fn read_while(&mut self, mut read: impl FnMut(&[u8]) -> bool) {
+        loop {
+            while let Ok((message, end)) = self.row.first() {
+                let goes_on = read(message);
+                self.row.drop_to(end);
+                if !goes_on {
+                    return;
+                }
+            }
+            let is_readable = self.ahead.front().is_some_and(|item| item.encoding() == 0);
+            if !self.row.is_empty() || !is_readable {
+                return;
+            }
+            let Some(item) = self.ahead.pop_front() else {
+                return;
+            };
+            if item.is_row() {
+                // The connection has checked its messages.
+                self.row = Row::new(item.into_bytes());
+            } else if !read(item.bytes()) {
+                return;
+            }
+        }
+    }
+
     #[inline]
     fn next_of_row<M: Message + Default>(&mut self) -> Result<M, DecodeFailure> {
         let (message, end) = self.row.first().map_err(DecodeFailure::Row)?;
@@ -144,6 +171,43 @@ mod tests {
         assert!(!bytes.is_unique());
         unread.next::<String>().unwrap().unwrap();
         assert!(bytes.is_unique());
+    }
+
+    #[test]
+    fn messages_are_read_as_they_came_as_long_as_they_are_wanted() {
+        let mut unread = Unread::new(100, ANY);
+        unread.ahead().push_back(item(b"one".to_vec()));
+        unread
+            .ahead()
+            .push_back(item(packed(&["two", "", "four"])).into_row());
+        unread.ahead().push_back(item(packed(&["five"])).into_row());
+        let mut read = Vec::new();
+        unread.read_while(|message| {
+            read.push(message.to_vec());
+            message != b"four"
+        });
+        assert_eq!(read, [&b"one"[..], b"two", b"", b"four"]);
+        unread.read_while(|message| {
+            read.push(message.to_vec());
+            true
+        });
+        assert_eq!(read[4..], [b"five"]);
+        unread.read_while(|_| unreachable!("all is read"));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_as_it_came_is_left() {
+        let mut unread = Unread::new(100, ANY);
+        let mut bytes = packed(&["fine"]);
+        bytes.push(0x7f);
+        unread.ahead().push_back(item(bytes).into_row());
+        let mut count = 0;
+        unread.read_while(|_| {
+            count += 1;
+            true
+        });
+        assert_eq!(count, 1);
+        assert!(unread.next::<String>().unwrap().is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll, ready},
 };
 
@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{
     ClientBuilder, Error, Incoming, Peer, Procedure, Result, Service, Status, Transport,
-    client::acceptor::{self, BridgeSettings, BridgeWay, JoinFailure, Joining},
+    client::acceptor::{self, BridgeSettings, BridgeWay, JoinFailure, Joining, StreamAcceptor},
     driver::runtime::unless_panics,
     metrics::{self, Shard, Side, Traffic},
-    net::{self, Stream, TlsFailure},
+    net::{Stream, TlsFailure},
     session::{Handler, ProtocolConnection, Threads},
 };
 
@@ -184,34 +184,63 @@ impl acceptor::Bridge for Bridge {
                     Some(error) => JoinFailure::Tls(error),
                     None => JoinFailure::Protocol(status),
                 })?;
-            serve(connection, settings).map_err(|error| Status::internal(error.message()).into())
+            match BridgeServer::new(connection, settings) {
+                Ok(server) => Ok(Arc::new(server) as Arc<dyn StreamAcceptor>),
+                Err(error) => Err(Status::internal(error.message()).into()),
+            }
         })
     }
 }
 
-/// Serves the calls of a client by `connection`. Returns the client's end of the stream.
-fn serve(connection: Arc<dyn ProtocolConnection>, settings: BridgeSettings) -> Result<Stream, Error> {
-    let BridgeSettings { limits, procedures } = settings;
-    let closed = connection.closed();
-    let router = Router::of_bridge(LaterRoutes::new(procedures, Arc::new(Relay(connection))))?;
-    let options = ServerOptions {
-        limits,
-        // The client's own limits bound its calls.
-        max_waiting_handlers: usize::MAX,
-        ..ServerOptions::default()
-    };
-    let runtime = Handle::current();
-    let server = ServerState::new(runtime.clone(), router, options, Vec::new(), Threads::here());
-    let (ours, theirs) = net::pair();
-    serve_stream(&server, theirs, Peer::in_process(), None, &runtime);
-    let server = Arc::downgrade(&server);
-    runtime.spawn(async move {
-        let why = closed.await;
-        if let Some(server) = server.upgrade() {
-            server.connections().all().iter().for_each(|one| one.retire(&why));
-        }
-    });
-    Ok(ours)
+/// A server that hands the calls of a client on to a connection of another protocol.
+struct BridgeServer {
+    server: Arc<ServerState>,
+    connection: Weak<dyn ProtocolConnection>,
+}
+
+impl BridgeServer {
+    /// Makes the server of `connection`, in this runtime.
+    fn new(connection: Arc<dyn ProtocolConnection>, settings: BridgeSettings) -> Result<Self, Error> {
+        let BridgeSettings { limits, procedures } = settings;
+        let options = ServerOptions {
+            limits,
+            // The client's own limits bound its calls.
+            max_waiting_handlers: usize::MAX,
+            ..ServerOptions::default()
+        };
+        let weak = Arc::downgrade(&connection);
+        let router = Router::of_bridge(LaterRoutes::new(procedures, Arc::new(Relay(connection))))?;
+        Ok(Self {
+            server: ServerState::new(Handle::current(), router, options, Vec::new(), Threads::here()),
+            connection: weak,
+        })
+    }
+}
+
+impl StreamAcceptor for BridgeServer {
+    /// Serves `stream` until it ends, or `connection` takes no more calls.
+    fn accept(&self, stream: Stream) -> Result<(), Error> {
+        let runtime = self.server.runtime();
+        serve_stream(&self.server, stream, Peer::in_process(), None, runtime);
+        // The router has it as long as there is a server.
+        let Some(closed) = self.connection.upgrade().map(|connection| connection.closed()) else {
+            return Ok(());
+        };
+        let server = Arc::downgrade(&self.server);
+        runtime.spawn(async move {
+            let why = closed.await;
+            if let Some(server) = server.upgrade() {
+                server.connections().all().iter().for_each(|one| one.retire(&why));
+            }
+        });
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BridgeServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BridgeServer")
+    }
 }
 
 /// Hands each call on.

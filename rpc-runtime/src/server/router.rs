@@ -28,6 +28,8 @@ pub(crate) static CONTROL_PROCEDURES: [Procedure; 3] = [control::TERMINATE, cont
 pub(crate) struct Router {
     routes: Vec<Route>,
     by_id: HashMap<u64, usize, BuildHasherDefault<ProcedureIdHasher>>,
+    /// The procedures of the user, for guests.
+    by_path: HashMap<&'static str, &'static Procedure>,
     /// In the order in which they were added.
     services: Vec<Arc<dyn Service>>,
     priorities: Priorities,
@@ -51,6 +53,7 @@ impl Router {
         let mut router = Self {
             routes: Vec::new(),
             by_id: HashMap::default(),
+            by_path: HashMap::new(),
             services: Vec::new(),
             priorities: priorities(&services),
             later: None,
@@ -77,6 +80,7 @@ impl Router {
         let mut router = Self {
             routes: Vec::new(),
             by_id: HashMap::default(),
+            by_path: HashMap::new(),
             services: Vec::new(),
             priorities: Priorities::default(),
             later: Some(Box::new(later)),
@@ -128,6 +132,9 @@ impl Router {
         match self.by_id.entry(route.procedure.id()) {
             Entry::Vacant(entry) => {
                 entry.insert(self.routes.len());
+                if !route.is_control() {
+                    self.by_path.insert(route.procedure.path(), route.procedure);
+                }
                 self.routes.push(route);
                 Ok(())
             }
@@ -169,10 +176,7 @@ impl Router {
 
     /// Returns the procedure of this path, if a service of the user has it.
     pub(crate) fn by_path(&self, path: &str) -> Option<&'static Procedure> {
-        let mut routes = self.routes.iter().filter(|route| !route.is_control());
-        routes
-            .find(|route| route.procedure.path() == path)
-            .map(Route::procedure)
+        self.by_path.get(path).copied()
     }
 
     /// Returns the route at an index that [`Router::find`] returned.

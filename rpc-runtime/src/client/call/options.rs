@@ -62,6 +62,17 @@ impl ExtraOptions {
         }
         self.metadata.append(key, value);
     }
+
+    /// Adds entries of the call, as [`ExtraOptions::add_metadata`] does.
+    pub(super) fn add_all_metadata(&mut self, metadata: Metadata) {
+        if self.metadata.is_empty() {
+            self.metadata = metadata;
+            return;
+        }
+        for (key, value) in metadata {
+            self.add_metadata(key, value);
+        }
+    }
 }
 
 /// Returns why a call cannot be made; none if it can.

@@ -27,7 +27,7 @@ use crate::{
     Code, Error, Metadata,
     client::errors,
     conn::{CallFailure, Next},
-    layer::Answer,
+    layer::{Answer, RawMessage},
     message::{decode::DecodeFailure, unread_rows::Unread},
     trace::ClientSpan,
 };
@@ -324,6 +324,20 @@ impl<T: Message + Default> Streaming<T> {
         self.state = StreamingState::Ended;
         self.reopen = None;
         self.unread.clear();
+    }
+}
+
+impl Streaming<RawMessage> {
+    /// Gives the messages that have arrived already to `read`, one after the other, as long as it returns true.
+    ///
+    /// For proxies, which pass on many short messages: each costs a fraction of what [`Streaming::message`] costs. After it,
+    /// [`Streaming::message`] waits for the next one. It may leave messages that have arrived, and reads none before the first call of
+    /// [`Streaming::message`].
+    pub fn read_arrived(&mut self, read: impl FnMut(&[u8]) -> bool) {
+        // Middleware may end the call at any message.
+        if self.layered.is_none() {
+            self.unread.read_while(read);
+        }
     }
 }
 

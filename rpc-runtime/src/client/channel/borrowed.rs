@@ -43,7 +43,7 @@ impl Channel {
             is_loopback: false,
             transport: Transport::Custom,
             protocol: Protocol::Native,
-            baton: None,
+            breaker: None,
             place: 0,
             _guard: guard,
         });

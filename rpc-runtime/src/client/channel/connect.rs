@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::addresses::{ConnectTarget, RaceAddress};
 use crate::{
     Peer, Transport,
-    client::acceptor::{AfterConnection, CallbackServer},
+    client::acceptor::{AfterConnection, CallbackServer, StreamAcceptor},
     client::connection_failure::ConnectionFailure,
     conn::{Cause, Connection, Settings, Side},
     driver::{
-        Baton, Clock, Drive, SharedConnection, Wakes,
+        Baton, Breaker, Clock, Drive, RUNTIME_GONE, SharedConnection, Wakes,
         runtime::{self, unless_panics},
     },
     metrics::{ConnectionMeters, Protocol},
@@ -196,16 +196,22 @@ impl ConnectRace {
         let Ok(reached) = timeout_at(deadline, reached).await else {
             return Err(ConnectionFailure::slow(self.connect_timeout));
         };
-        let (stream, peer) = reached?;
+        let (far_end, peer) = reached?;
         let protocol = match target {
             ConnectTarget::Bridged(_) => Protocol::Grpc,
             _ => Protocol::Native,
         };
-        Ok(self.launch(stream, peer, protocol, deadline))
+        self.launch(far_end, peer, protocol, deadline)
     }
 
     /// Begins the handshake, which gets the time that the transport has left.
-    fn launch(&self, mut stream: Stream, peer: Peer, protocol: Protocol, deadline: Instant) -> NewConnection {
+    fn launch(
+        &self,
+        far_end: FarEnd,
+        peer: Peer,
+        protocol: Protocol,
+        deadline: Instant,
+    ) -> Result<NewConnection, ConnectionFailure> {
         let left = deadline.saturating_duration_since(Instant::now());
         // Milliseconds are precise enough for errors.
         let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -214,24 +220,37 @@ impl ConnectRace {
             handshake_timeout: left.min(self.settings.handshake_timeout),
             ..Settings::clone(&self.settings)
         };
-        stream.give_up_after(settings.unacknowledged());
+        let unacknowledged = settings.unacknowledged();
         let is_metered = settings.is_metered;
         let mut connection = Connection::new(Side::Connector, settings);
         if is_metered {
             connection.measure(ConnectionMeters::of_client(protocol));
         }
         let shared = SharedConnection::new(connection);
-        let baton = Baton::new(stream, Arc::clone(&shared), self.settings.max_frame);
-        let address = peer.address_arc();
-        let (is_loopback, transport) = (peer.is_loopback(), peer.transport());
-        let callbacks = self.callbacks.as_ref();
-        let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&shared), peer, &baton));
-        if after.is_none() {
-            tokio::spawn(Drive::new(Arc::clone(&baton)));
-        }
-        NewConnection {
+        let (address, is_loopback, transport) = (peer.address_arc(), peer.is_loopback(), peer.transport());
+        let stream = match far_end {
+            FarEnd::Stream(mut stream) => {
+                stream.give_up_after(unacknowledged);
+                Some(stream)
+            }
+            FarEnd::Server(server) => self.join(&*server, &shared)?,
+        };
+        let (breaker, after) = match stream {
+            Some(stream) => {
+                let baton = Baton::new(stream, Arc::clone(&shared), self.settings.max_frame);
+                let callbacks = self.callbacks.as_ref();
+                let after =
+                    callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&shared), peer, &baton));
+                if after.is_none() {
+                    tokio::spawn(Drive::new(Arc::clone(&baton)));
+                }
+                (Breaker::Driven(baton), after)
+            }
+            None => (Breaker::Joined(Arc::clone(&shared)), None),
+        };
+        Ok(NewConnection {
             shared,
-            baton,
+            breaker,
             peer: address,
             is_loopback,
             transport,
@@ -239,8 +258,38 @@ impl ConnectRace {
             after,
             hello_by: Instant::now() + left,
             is_on_its_own: false,
-        }
+        })
     }
+
+    /// Lets a server of this process serve a connection, and drive it together with its own end. Returns a stream if that is not possible:
+    /// a connection by which the server may call back has a dispatcher, which drives it.
+    fn join(
+        &self,
+        server: &dyn StreamAcceptor,
+        shared: &Arc<SharedConnection>,
+    ) -> Result<Option<Stream>, ConnectionFailure> {
+        let (ours, theirs) = match &self.callbacks {
+            None => (
+                None,
+                Stream::of_connection(Arc::clone(shared), self.settings.max_frame),
+            ),
+            Some(_) => {
+                let (ours, theirs) = net::pair();
+                (Some(ours), theirs)
+            }
+        };
+        let accepted = server.accept(theirs);
+        accepted.map_err(|error| ConnectionFailure::refused(&error))?;
+        Ok(ours)
+    }
+}
+
+/// What an address leads to.
+enum FarEnd {
+    /// A byte stream to a server.
+    Stream(Stream),
+    /// A server of this process.
+    Server(Arc<dyn StreamAcceptor>),
 }
 
 impl RaceAddress {
@@ -339,12 +388,35 @@ async fn first(
     .await
 }
 
-/// Makes a transport, and tells who the peer is. The OS gives up a stream behind a bridge when `unacknowledged` has passed.
+/// Reaches a server, and tells who the peer is. The OS gives up a stream behind a bridge when `unacknowledged` has passed.
 async fn reach(
     target: &ConnectTarget,
     spot: Spot,
     unacknowledged: Duration,
-) -> Result<(Stream, Peer), ConnectionFailure> {
+) -> Result<(FarEnd, Peer), ConnectionFailure> {
+    match target {
+        ConnectTarget::InProcess(server) => Ok((FarEnd::Server(Arc::clone(server)), Peer::in_process())),
+        ConnectTarget::Bridged(bridged) => {
+            let (mut stream, peer) = transport(&bridged.way, spot).await?;
+            stream.give_up_after(unacknowledged);
+            let (address, settings) = (Arc::clone(&bridged.address), bridged.settings.clone());
+            let joining = bridged.bridge.join(stream, peer.clone(), address, settings);
+            let server = joining.await.map_err(ConnectionFailure::of_bridge)?;
+            Ok((FarEnd::Server(server), peer.at(&bridged.address)))
+        }
+        // A channel of this kind makes no attempts.
+        ConnectTarget::Lent => Err(ConnectionFailure::of(&Cause::Closed)),
+        // Every call fails before an attempt.
+        ConnectTarget::Bad(error) => Err(ConnectionFailure::refused(error)),
+        ConnectTarget::Address(..) | ConnectTarget::Custom(..) => {
+            let (stream, peer) = transport(target, spot).await?;
+            Ok((FarEnd::Stream(stream), peer))
+        }
+    }
+}
+
+/// Makes a byte stream to the server of `target`, and tells who the peer is.
+async fn transport(target: &ConnectTarget, spot: Spot) -> Result<(Stream, Peer), ConnectionFailure> {
     let reached = match target {
         ConnectTarget::Address(address, security) => unless_panics(net::connect(address, spot, security))
             .await
@@ -352,25 +424,11 @@ async fn reach(
         ConnectTarget::Custom(connector, address) => unless_panics(connector.connect(address))
             .await
             .map_err(|panic| ConnectionFailure::panicked(&panic))?,
-        ConnectTarget::InProcess(server) => {
-            let (ours, theirs) = net::pair();
-            server
-                .accept(theirs)
-                .map_err(|error| ConnectionFailure::refused(&error))?;
-            return Ok((ours, Peer::in_process()));
-        }
-        ConnectTarget::Bridged(bridged) => {
-            let (mut stream, peer) = Box::pin(reach(&bridged.way, spot, unacknowledged)).await?;
-            stream.give_up_after(unacknowledged);
-            let (address, settings) = (Arc::clone(&bridged.address), bridged.settings.clone());
-            let joining = bridged.bridge.join(stream, peer.clone(), address, settings);
-            let stream = joining.await.map_err(ConnectionFailure::of_bridge)?;
-            return Ok((stream, peer.at(&bridged.address)));
-        }
-        // A channel of this kind makes no attempts.
-        ConnectTarget::Lent => return Err(ConnectionFailure::of(&Cause::Closed)),
-        // Every call fails before an attempt.
-        ConnectTarget::Bad(error) => return Err(ConnectionFailure::refused(error)),
+        // They are no way to a server, but servers themselves, or nothing.
+        ConnectTarget::InProcess(_)
+        | ConnectTarget::Bridged(_)
+        | ConnectTarget::Lent
+        | ConnectTarget::Bad(_) => return Err(ConnectionFailure::of(&Cause::Closed)),
     };
     reached.map_err(ConnectionFailure::unreachable)
 }
@@ -386,7 +444,7 @@ pub(super) struct Winner {
 /// A connection that may win. If it is dropped before that, it ends: it has sent only a HELLO.
 pub(super) struct NewConnection {
     pub(super) shared: Arc<SharedConnection>,
-    pub(super) baton: Arc<Baton<Stream>>,
+    pub(super) breaker: Breaker<Stream>,
     /// The address of the peer.
     pub(super) peer: Arc<str>,
     /// True if it goes by TCP to this machine.
@@ -420,6 +478,10 @@ impl NewConnection {
 
 impl Drop for NewConnection {
     fn drop(&mut self) {
+        if let Breaker::Joined(_) = self.breaker {
+            // It has no task in this runtime that would end it.
+            return self.breaker.cut(RUNTIME_GONE);
+        }
         if self.is_on_its_own {
             return;
         }
@@ -432,7 +494,7 @@ impl Drop for NewConnection {
         if is_ready {
             self.shared.with(|conn, now| conn.close(now));
         } else {
-            self.baton.cut("another address answered first");
+            self.breaker.cut("another address answered first");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     Compression, Transport,
     client::connection_failure::ConnectionFailure,
     conn::{Cause, PeerHello, State},
-    driver::{Baton, SharedConnection},
+    driver::{Breaker, SharedConnection},
     metrics::Protocol,
     net::Stream,
 };
@@ -30,7 +30,7 @@ pub(in crate::client) struct ClientConnection {
     pub(in crate::client) transport: Transport,
     pub(in crate::client) protocol: Protocol,
     /// None for a borrowed connection, which its server ends.
-    pub(in crate::client) baton: Option<Arc<Baton<Stream>>>,
+    pub(in crate::client) breaker: Option<Breaker<Stream>>,
     /// The index of its address.
     pub(in crate::client) place: usize,
     /// Tells the keeper when it is dropped.
@@ -63,8 +63,8 @@ impl ClientConnection {
 
     /// Ends the connection now; everything that is pending on it fails.
     pub(in crate::client) fn abort(&self) {
-        if let Some(baton) = &self.baton {
-            baton.cut("this client was closed");
+        if let Some(breaker) = &self.breaker {
+            breaker.cut("this client was closed");
         }
     }
 

@@ -137,7 +137,7 @@ impl Channel {
             is_loopback: connection.is_loopback,
             transport: connection.transport,
             protocol: connection.protocol,
-            baton: Some(Arc::clone(&connection.baton)),
+            breaker: Some(connection.breaker.clone()),
             place: *place,
             _guard: guard,
         });

@@ -144,7 +144,7 @@ impl Keeper {
             shared.with(|conn, now| conn.close(now));
             if timeout(FAREWELL, closed(shared)).await.is_err() {
                 connection
-                    .baton
+                    .breaker
                     .cut("the client was dropped, and its peer did not take what was queued");
             }
         }

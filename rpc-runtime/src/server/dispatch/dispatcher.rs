@@ -92,6 +92,9 @@ impl Future for Dispatcher {
             // It woke a caller, or the peer's driver, if that is in this process.
             this.woke |=
                 matches!(round, Round::Woke(_)) || (round == Round::Moved && this.session.is_in_memory());
+            if after == After::Handlers && matches!(round, Round::Woke(_)) && this.is_guests_turn() {
+                break;
+            }
             let started = this.start_handlers(cx);
             after = match started {
                 Started::All => After::Round,
@@ -129,6 +132,12 @@ enum Started {
 }
 
 impl Dispatcher {
+    /// Returns whether a guest, which has just got replies, goes on before further handlers start. Its task lies where no other worker can
+    /// take it, and a handler may block.
+    fn is_guests_turn(&self) -> bool {
+        self.session.is_guests() && self.session.has_waiting_requests()
+    }
+
     /// Starts handlers of requests that have come, until the dispatcher has to write.
     fn start_handlers(&mut self, cx: &mut Context<'_>) -> Started {
         let session = Arc::clone(&self.session);

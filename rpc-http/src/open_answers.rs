@@ -1,0 +1,323 @@
+//! OpenAnswers: the requests of a connection that are being answered.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use tokio::task::JoinSet;
+
+use crate::reset_budget::CallEnd;
+
+/// The requests of a connection that are being answered.
+///
+/// Most are polled by the task of the connection. Those whose answer may take long to compute have tasks of their own. A request whose
+/// answer panics ends by that, and no other does.
+///
+/// It is not `FuturesUnordered` of the crate futures-util, which wakes its own task after each look at all that are open: a connection with one
+/// open request would be polled twice.
+pub(crate) struct OpenAnswers {
+    slots: Vec<AnswerSlot>,
+    /// The slots without an answer.
+    free: Vec<usize>,
+    /// The slots whose turn it is.
+    turns: VecDeque<usize>,
+    woken: Arc<WokenSlots>,
+    tasks: JoinSet<CallEnd>,
+}
+
+type AnswerFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
+
+/// A place for one answer after the other.
+struct AnswerSlot {
+    answer: Option<AnswerFuture>,
+    number: Arc<SlotNumber>,
+    waker: Waker,
+}
+
+impl OpenAnswers {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            turns: VecDeque::new(),
+            woken: Arc::default(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Adds an answer that the task of the connection polls.
+    pub(crate) fn add(&mut self, answer: impl Future<Output = CallEnd> + Send + 'static) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(AnswerSlot::new(self.slots.len(), &self.woken));
+            self.slots.len() - 1
+        });
+        self.slots[index].answer = Some(Box::pin(answer));
+        self.turns.push_back(index);
+    }
+
+    /// Adds an answer that may take long to compute: it gets a task.
+    pub(crate) fn spawn(&mut self, answer: impl Future<Output = CallEnd> + Send + 'static) {
+        // Boxed, because tokio moves the future of a task four times, and this one is long.
+        self.tasks.spawn(Box::pin(answer));
+    }
+
+    /// Lets those go on that can, until one ends. Returns how it ended; none if no other has ended.
+    pub(crate) fn next_ended(&mut self, cx: &mut Context<'_>) -> Option<CallEnd> {
+        // What wakes itself meanwhile has its next turn at the next look.
+        if self.turns.is_empty() {
+            self.woken.take(&mut self.turns);
+        }
+        while let Some(index) = self.turns.pop_front() {
+            if let Poll::Ready(end) = self.poll_slot(index) {
+                return Some(end);
+            }
+        }
+        if self.tasks.is_empty() {
+            return None;
+        }
+        match self.tasks.poll_join_next(cx) {
+            Poll::Ready(Some(ended)) => Some(ended.unwrap_or(CallEnd::Other)),
+            Poll::Ready(None) | Poll::Pending => None,
+        }
+    }
+
+    /// Returns true if none can go on: when one can, the task of `cx` is woken.
+    pub(crate) fn sleep(&mut self, cx: &Context<'_>) -> bool {
+        if self.slots.len() > KEPT && self.free.len() == self.slots.len() {
+            self.slots.truncate(KEPT);
+            self.free = (0..KEPT).rev().collect();
+        }
+        self.turns.is_empty() && self.woken.sleep(cx.waker())
+    }
+
+    /// True if no request is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.len() == self.slots.len() && self.tasks.is_empty()
+    }
+
+    fn poll_slot(&mut self, index: usize) -> Poll<CallEnd> {
+        // A waker may be left of a slot that is gone, or of the answer before.
+        let Some(slot) = self.slots.get_mut(index) else {
+            return Poll::Pending;
+        };
+        slot.number.is_listed.store(false, SeqCst);
+        let Some(answer) = &mut slot.answer else {
+            return Poll::Pending;
+        };
+        let mut cx = Context::from_waker(&slot.waker);
+        let end = match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(&mut cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(end)) => end,
+            // It is no fault of the peer.
+            Err(_) => CallEnd::Other,
+        };
+        let answer = slot.answer.take();
+        self.free.push(index);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(answer)));
+        Poll::Ready(end)
+    }
+}
+
+impl AnswerSlot {
+    fn new(index: usize, woken: &Arc<WokenSlots>) -> Self {
+        let number = Arc::new(SlotNumber {
+            index,
+            is_listed: AtomicBool::new(false),
+            woken: Arc::clone(woken),
+        });
+        Self {
+            answer: None,
+            waker: Waker::from(Arc::clone(&number)),
+            number,
+        }
+    }
+}
+
+/// The number of a slot, as a waker.
+struct SlotNumber {
+    index: usize,
+    /// True if it is among the woken ones.
+    is_listed: AtomicBool,
+    woken: Arc<WokenSlots>,
+}
+
+impl Wake for SlotNumber {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.is_listed.swap(true, SeqCst) {
+            return;
+        }
+        let task = {
+            let mut woken = self.woken.lock();
+            woken.slots.push_back(self.index);
+            woken.task.take()
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+/// The slots that were woken.
+#[derive(Default)]
+struct WokenSlots(Mutex<Woken>);
+
+#[derive(Default)]
+struct Woken {
+    slots: VecDeque<usize>,
+    /// The task of the connection, while it sleeps.
+    task: Option<Waker>,
+}
+
+impl WokenSlots {
+    /// Moves them to `turns`, which is empty.
+    fn take(&self, turns: &mut VecDeque<usize>) {
+        mem::swap(&mut self.lock().slots, turns);
+    }
+
+    /// Notes that the task with this waker sleeps. False if some were woken: then it must not.
+    fn sleep(&self, task: &Waker) -> bool {
+        let mut woken = self.lock();
+        if !woken.slots.is_empty() {
+            return false;
+        }
+        match &mut woken.task {
+            Some(old) => old.clone_from(task),
+            none => *none = Some(task.clone()),
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Woken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many slots a connection without open requests keeps: 6 KiB.
+const KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{pending, poll_fn, ready},
+        sync::atomic::AtomicUsize,
+    };
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Counts how often a task was woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn sleeps(answers: &mut OpenAnswers, count: &Arc<Count>) -> bool {
+        let waker = Waker::from(Arc::clone(count));
+        answers.sleep(&Context::from_waker(&waker))
+    }
+
+    fn next(answers: &mut OpenAnswers) -> Option<CallEnd> {
+        answers.next_ended(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn an_answer_that_goes_on_wakes_the_task_once_and_ends() {
+        let (mut answers, count) = (OpenAnswers::new(), Arc::<Count>::default());
+        let (mut ends, mut senders) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let (sender, end) = oneshot::channel();
+            senders.push(sender);
+            answers.add(async { end.await.unwrap() });
+        }
+        assert!(!sleeps(&mut answers, &count), "they were not polled");
+        assert_eq!(next(&mut answers), None);
+        assert!(sleeps(&mut answers, &count));
+        for sender in senders {
+            sender.send(CallEnd::Answered).unwrap();
+        }
+        assert_eq!(count.0.load(SeqCst), 1);
+        assert!(!sleeps(&mut answers, &count));
+        while let Some(end) = next(&mut answers) {
+            ends.push(end);
+        }
+        assert_eq!(ends, [CallEnd::Answered; 3]);
+        assert!(answers.is_empty() && sleeps(&mut answers, &count));
+    }
+
+    #[test]
+    fn answers_are_polled_in_the_order_in_which_they_came() {
+        let mut answers = OpenAnswers::new();
+        let polled = Arc::new(Mutex::new(Vec::new()));
+        for number in 0..4 {
+            let polled = Arc::clone(&polled);
+            answers.add(async move {
+                polled.lock().unwrap().push(number);
+                pending().await
+            });
+        }
+        assert_eq!(next(&mut answers), None);
+        assert_eq!(*polled.lock().unwrap(), [0, 1, 2, 3]);
+        assert!(!answers.is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_panics_ends_alone() {
+        let mut answers = OpenAnswers::new();
+        answers.add(async { panic!("on purpose") });
+        answers.add(ready(CallEnd::Answered));
+        assert_eq!(next(&mut answers), Some(CallEnd::Other));
+        assert_eq!(next(&mut answers), Some(CallEnd::Answered));
+        assert_eq!(next(&mut answers), None);
+        assert!(answers.is_empty());
+    }
+
+    #[test]
+    fn a_waker_that_is_left_does_no_harm() {
+        let (mut answers, count) = (OpenAnswers::new(), Arc::<Count>::default());
+        let left = Arc::new(Mutex::new(Vec::new()));
+        for _ in 0..KEPT + 1 {
+            let left = Arc::clone(&left);
+            answers.add(poll_fn(move |cx| {
+                left.lock().unwrap().push(cx.waker().clone());
+                Poll::Ready(CallEnd::Answered)
+            }));
+        }
+        while next(&mut answers).is_some() {}
+        assert!(sleeps(&mut answers, &count));
+        assert_eq!((answers.slots.len(), answers.free.len()), (KEPT, KEPT));
+        for waker in left.lock().unwrap().drain(..) {
+            waker.wake();
+        }
+        assert_eq!(next(&mut answers), None);
+        answers.add(ready(CallEnd::Answered));
+        assert_eq!(next(&mut answers), Some(CallEnd::Answered));
+    }
+
+    #[tokio::test]
+    async fn an_answer_with_a_task_ends_as_the_others_do() {
+        let mut answers = OpenAnswers::new();
+        answers.spawn(ready(CallEnd::GivenUp));
+        assert!(!answers.is_empty());
+        let end = poll_fn(|cx| answers.next_ended(cx).map_or(Poll::Pending, Poll::Ready)).await;
+        assert_eq!(end, CallEnd::GivenUp);
+        assert!(answers.is_empty());
+    }
+}
