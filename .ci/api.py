@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lists the public API of rpc-codegen, rpc-http, rpc-runtime, rpc-services and rpc-systemd, one line per item, so that a review shows each change of it.
+"""Lists the public API of our crates, one line per item, so that a review shows each change of it.
 
 Compares the list with docs/reference/api.txt, and fails if they differ. `RPC_API=write .ci/api.py` writes the file.
 
@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 
-PACKAGES = ["rpc-codegen", "rpc-http", "rpc-runtime", "rpc-services", "rpc-systemd"]
+PACKAGES = ["rpc-admin", "rpc-codegen", "rpc-http", "rpc-otel", "rpc-runtime", "rpc-services", "rpc-systemd"]
 LISTING = pathlib.Path("docs/reference/api.txt")
 STD = {"alloc", "core", "std", "proc_macro"}
 # Whether a type is one of these is a promise to its users, also without a line in the source.

@@ -67,6 +67,8 @@ mod documents {
     mod tokens {}
     #[doc = include_str!("../docs/how-to/unix-sockets.md")]
     mod unix_sockets {}
+    #[doc = include_str!("../docs/how-to/watch-a-server.md")]
+    mod watch_a_server {}
     #[doc = include_str!("../docs/how-to/workers.md")]
     mod workers {}
     #[doc = include_str!("../docs/explanation/performance.md")]

@@ -64,6 +64,11 @@ struct Args {
     /// machine (loopback), or none (disabled).
     #[arg(long, value_enum, default_value = "local")]
     terminate: Terminate,
+
+    /// An address for metrics, probes and debug pages over HTTP, such as tcp://127.0.0.1:9464. The line `admin ADDRESS` on stdout has the
+    /// real port.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -107,9 +112,11 @@ async fn serve(
     program: io::Result<OsString>,
 ) -> Result<DrainReport, Error> {
     let mut sockets = sockets?;
+    let health = Health::new();
+    let pages = rpc_admin::builder().health(health.handle());
     let mut server = Server::builder()
         .service(KvServer::new(Store::default()))
-        .service(Health::new())
+        .service(health)
         .service(Reflection::new())
         // For those who may terminate the server.
         .service(Inspect::new())
@@ -140,8 +147,16 @@ async fn serve(
     }
     drop(sockets);
     let server = server.bind().await?;
+    // It goes on while the server drains, and ends with this function.
+    let admin = match args.admin {
+        Some(address) => Some(pages.listen(address).await?),
+        None => None,
+    };
     for address in server.addresses() {
         println!("listening {address}");
+    }
+    if let Some(admin) = &admin {
+        println!("admin {}", admin.address());
     }
     if let Some(address) = server.addresses().first() {
         eprintln!("try:  cargo run -p demo-client -- --connect {address}");

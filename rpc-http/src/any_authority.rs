@@ -48,11 +48,16 @@ impl<S> AnyAuthority<S> {
 
     /// Hands on all bytes as they are.
     pub(crate) fn unchanged(stream: S) -> Self {
+        Self::behind(stream, PREFACE)
+    }
+
+    /// Hands on `read`, which was read before, and then all bytes as they are.
+    pub(crate) fn behind(stream: S, read: &[u8]) -> Self {
         Self {
             stream,
             frames: None,
-            kept: PREFACE.to_vec(),
-            scanned: PREFACE.len(),
+            kept: read.to_vec(),
+            scanned: read.len(),
         }
     }
 }

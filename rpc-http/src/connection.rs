@@ -1,7 +1,6 @@
 //! One HTTP/2 connection: its requests, its drain and its end.
 
 use std::{
-    fmt,
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
@@ -20,10 +19,12 @@ use http::{
 };
 use rpc_runtime::{
     Client,
-    server::{GuestConnection, GuestServer, GuestStream, PeerCut, PeerFault, Transport},
+    server::{GuestHandshake, GuestServer, GuestStream, PeerCut, PeerFault, Transport},
 };
 use tokio::time::{Instant, sleep, timeout};
 
+#[cfg(feature = "routes")]
+use crate::http_guest::RouteLimits;
 use crate::{
     any_authority::AnyAuthority,
     grpc::{self, encoding::CallCompression},
@@ -31,10 +32,11 @@ use crate::{
     http_guest::Settings,
     keep_alive::KeepAlive,
     open_answers::OpenAnswers,
-    preface::{self, Spoken},
+    opening,
     reset_budget::{CallEnd, ResetBudget},
     task_waker::TaskWaker,
     watched_stream::{Traffic, WatchedStream},
+    whole_answer::send_whole,
 };
 
 type Connection = server::Connection<WatchedStream<AnyAuthority<GuestStream>>, HeldBytes>;
@@ -55,15 +57,25 @@ impl Shared {
         usize::try_from(self.server.max_message()).unwrap_or(usize::MAX)
     }
 
+    /// What a request for the routes may bring.
+    #[cfg(feature = "routes")]
+    pub(crate) fn route_limits(&self) -> &RouteLimits {
+        &self.settings.route_limits
+    }
+
     /// True if handlers may add to the headers of their answers.
     pub(crate) fn has_initial_metadata(&self) -> bool {
         self.settings.initial_metadata
     }
 }
 
-/// Serves a connection until it ends.
-pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
-    let (stream, server, handshake) = connection.into_parts();
+/// Serves a connection until it ends. Its preface was read.
+pub(crate) async fn serve(
+    settings: Settings,
+    stream: GuestStream,
+    server: GuestServer,
+    handshake: GuestHandshake,
+) {
     let peer = server.peer().address().to_owned();
     let (mut connection, traffic) = tokio::select! {
         biased;
@@ -71,7 +83,7 @@ pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
             Some(shaken) => shaken,
             None => return,
         },
-        () = server.draining() => return tracing::debug!(peer, "the server drains before the HTTP/2 handshake"),
+        () = server.draining() => return opening::note_drain(&server),
     };
     drop(handshake);
     tracing::debug!(peer, "HTTP/2 connection opened");
@@ -97,33 +109,12 @@ pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
     }
 }
 
-/// Shakes hands with a peer. None if that failed, which is counted and logged; a peer that speaks HTTP/1 has been told.
+/// Shakes hands with a peer. None if that failed, which is counted and logged.
 async fn shake_hands(
     settings: &Settings,
     server: &GuestServer,
-    mut stream: GuestStream,
+    stream: GuestStream,
 ) -> Option<(Connection, Arc<Traffic>)> {
-    let peer = server.peer().address();
-    let lost = |error: &dyn fmt::Display| {
-        tracing::debug!(peer, %error, "peer lost before the HTTP/2 handshake");
-        None
-    };
-    match preface::read(&mut stream).await {
-        Ok(Spoken::Http2) => {}
-        Ok(Spoken::Http1) => {
-            server.note_cut(
-                PeerCut::HandshakeRejected,
-                "peer speaks HTTP/1, and gRPC needs HTTP/2",
-            );
-            preface::answer_http1(&mut stream).await;
-            return None;
-        }
-        Ok(Spoken::Unknown) => {
-            server.note_cut(PeerCut::HandshakeRejected, "peer does not begin as HTTP/2 does");
-            return None;
-        }
-        Err(error) => return lost(&error),
-    }
     let stream = match server.peer().transport() {
         Transport::Unix => AnyAuthority::of_unix_peer(stream),
         _ => AnyAuthority::unchanged(stream),
@@ -132,7 +123,10 @@ async fn shake_hands(
     let traffic = Arc::clone(stream.traffic());
     match builder(settings, server).handshake(stream).await {
         Ok(connection) => Some((connection, traffic)),
-        Err(error) if error.is_io() => lost(&error),
+        Err(error) if error.is_io() => {
+            opening::note_loss(server, &error);
+            None
+        }
         Err(error) => {
             server.note_cut(PeerCut::HandshakeRejected, &error.to_string());
             None
@@ -340,60 +334,33 @@ async fn answer(
     respond: SendResponse<HeldBytes>,
     compression: CallCompression,
 ) -> CallEnd {
-    let refusal = match grpc::is_call(&request) {
+    let is_call = grpc::is_call(&request);
+    #[cfg(feature = "routes")]
+    if let Some(routes) = &shared.settings.routes {
+        // All that names no content type of gRPC is for the routes.
+        if !shared.settings.grpc || is_call == Err(StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+            return routes.answer_http2(&shared, request, respond).await;
+        }
+    }
+    let refusal = match is_call {
         _ if !shared.settings.grpc => StatusCode::NOT_FOUND,
         Ok(()) => return grpc::answer(&shared, request, respond, compression).await,
         Err(status) => status,
     };
     shared.server.note_fault(PeerFault::Other);
-    let text = match refusal {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE if request.method() != Method::HEAD => WHAT_IS_SPOKEN,
-        _ => "",
-    };
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = refusal;
+    if refusal == StatusCode::UNSUPPORTED_MEDIA_TYPE && request.method() != Method::HEAD {
+        *response.body_mut() = Bytes::from_static(WHAT_IS_SPOKEN.as_bytes());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        headers.insert(CONTENT_LENGTH, WHAT_IS_SPOKEN.len().into());
+    }
     // Its body is not read.
     drop(request);
     // Boxed, so that the future of a call is short.
-    Box::pin(refuse(&shared, respond, refusal, text)).await;
+    Box::pin(send_whole(&shared, respond, response)).await;
     CallEnd::Other
-}
-
-/// Answers a request with a status of HTTP and a text. A peer that does not take the text in time gets the status alone.
-async fn refuse(
-    shared: &Shared,
-    mut respond: SendResponse<HeldBytes>,
-    status: StatusCode,
-    text: &'static str,
-) {
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    let held = shared.server.hold(text.len() as u64).ok();
-    // A connection that holds too much gets the status alone, too.
-    let Some(held) = held.filter(|_| !text.is_empty()) else {
-        // The peer may be gone.
-        let _ = respond.send_response(response, true);
-        return;
-    };
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(CONTENT_LENGTH, text.len().into());
-    let Ok(mut body) = respond.send_response(response, false) else {
-        return;
-    };
-    body.reserve_capacity(text.len());
-    let has_room = async {
-        while body.capacity() < text.len() {
-            match poll_fn(|cx| body.poll_capacity(cx)).await {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return false,
-            }
-        }
-        true
-    };
-    // Dropping the body without its end resets the stream.
-    if let Ok(true) = timeout(shared.server.write_stall(), has_room).await {
-        let text = HeldBytes::new(Bytes::from_static(text.as_bytes()), held, &shared.unwritten);
-        let _ = body.send_data(text, true);
-    }
 }
 
 /// The text for a caller that does not speak gRPC, such as curl.

@@ -20,6 +20,8 @@
 //! # }
 //! ```
 //!
+//! With the feature `routes` a program answers other requests on that port, too, over HTTP/1.1 and HTTP/2: `Http::routes`.
+//!
 //! # Clients
 //!
 //! [`Grpc`] is a [`Protocol`](rpc_runtime::protocol::Protocol): a client that has it calls gRPC servers at `grpc://host:port`,
@@ -47,12 +49,16 @@ mod held_bytes;
 mod http_guest;
 mod keep_alive;
 mod open_answers;
+mod opening;
 mod outgoing;
 mod pace;
 mod preface;
 mod reset_budget;
+#[cfg(feature = "routes")]
+mod routes;
 mod task_waker;
 mod watched_stream;
+mod whole_answer;
 
 pub use self::{
     grpc::add_initial_metadata,

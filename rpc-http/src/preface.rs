@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
@@ -11,12 +12,12 @@ use tokio::{
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a peer speaks, by the first bytes that it has sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Spoken {
     /// HTTP/2. All of the preface was read, and nothing behind it.
     Http2,
-    /// HTTP/1: a method stands in place of the preface.
-    Http1,
+    /// HTTP/1: a method stands in place of the preface. These bytes were read.
+    Http1(Bytes),
     Unknown,
 }
 
@@ -41,7 +42,7 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Sp
         if !PREFACE.starts_with(read) {
             return Ok(match read {
                 // `PO` already is no preface. What else begins with a capital and comes to this port is no worse off with an answer.
-                [b'A'..=b'Z', ..] => Spoken::Http1,
+                [b'A'..=b'Z', ..] => Spoken::Http1(Bytes::copy_from_slice(read)),
                 _ => Spoken::Unknown,
             });
         }
@@ -58,9 +59,20 @@ pub(crate) async fn answer_http1(stream: &mut (impl AsyncRead + AsyncWrite + Unp
     );
     let answering = async {
         stream.write_all(answer.as_bytes()).await?;
-        stream.flush().await?;
+        stream.flush().await
+    };
+    // A peer that does not take the answer needs no further time.
+    if let Ok(Ok(())) = timeout(LINGER, answering).await {
+        linger(stream).await;
+    }
+}
+
+/// Ends what is written, and reads on for a moment: the stream is closed next.
+///
+/// Closing with unread bytes would reset the connection, and a reset may reach the peer before the answer.
+pub(crate) async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let lingering = async {
         stream.shutdown().await?;
-        // Closing with unread bytes would reset the connection, and a reset may reach the peer before the answer.
         let (mut rest, mut left) = ([0; 4096], LINGER_BYTES);
         while left > 0 {
             match stream.read(&mut rest).await? {
@@ -70,8 +82,8 @@ pub(crate) async fn answer_http1(stream: &mut (impl AsyncRead + AsyncWrite + Unp
         }
         io::Result::Ok(())
     };
-    // However it ends, the stream is closed next.
-    let _ = timeout(LINGER, answering).await;
+    // However it ends, the stream is closed.
+    let _ = timeout(LINGER, lingering).await;
 }
 
 const SPOKEN_HERE: &str = "this port speaks HTTP/2 with prior knowledge, for gRPC, and not HTTP/1\n";
@@ -87,13 +99,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_peer_speaks_is_known_as_soon_as_it_differs() {
+        let http1 = || Some(Spoken::Http1(Bytes::new()));
         for (sent, spoken) in [
             (&PREFACE[..], Some(Spoken::Http2)),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Some(Spoken::Http2)),
-            (b"POST / HTTP/1.1\r\n", Some(Spoken::Http1)),
-            (b"PO", Some(Spoken::Http1)),
-            (b"GET / HTTP/1.1\r\n", Some(Spoken::Http1)),
-            (b"PRI * HTTP/2.0\r\n\r\nXY", Some(Spoken::Http1)),
+            (b"POST / HTTP/1.1\r\n", http1()),
+            (b"PO", http1()),
+            (b"GET / HTTP/1.1\r\n", http1()),
+            (b"PRI * HTTP/2.0\r\n\r\nXY", http1()),
             (b"\x16\x03\x01", Some(Spoken::Unknown)),
             (b"P", None),
             (b"", None),
@@ -106,8 +119,15 @@ mod tests {
                     async {
                         let read = read(&mut ours).await.ok();
                         // So that the rest of the writing ends.
-                        let _ = ours.read_to_end(&mut Vec::new()).await;
-                        read
+                        let mut rest = Vec::new();
+                        let _ = ours.read_to_end(&mut rest).await;
+                        match read {
+                            Some(Spoken::Http1(begun)) => {
+                                assert_eq!([&begun[..], &rest[..]].concat(), sent, "no byte is lost");
+                                http1()
+                            }
+                            read => read,
+                        }
                     },
                     writing
                 );

@@ -122,7 +122,9 @@ mod tests {
         let health = Health::new();
         let mut watcher = Watcher::new(&health.statuses, String::new());
         assert_eq!(watcher.next().await, Some(ServingStatus::Serving));
+        assert!(!health.handle().is_draining());
         let mut before = health.before_drain().expect("somebody watches");
+        assert!(health.handle().is_draining());
         assert!(timeout(TELLING / 2, &mut before).await.is_err());
         assert_eq!(watcher.next().await, Some(ServingStatus::NotServing));
         // It asks for more when that is sent.

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -21,16 +22,22 @@ def free_port():
 
 
 class Server:
-    """A server of ours that prints its address: `listening tcp://127.0.0.1:5005`."""
+    """A server of ours that prints its address: `listening tcp://127.0.0.1:5005`, and perhaps that of its pages: `admin tcp://127.0.0.1:9464`."""
 
-    def __init__(self, *command):
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline().strip()
-        # The address of a Unix socket, `unix:/path`, stays as it is.
-        self.address = line.partition("://")[2] or line.partition(" ")[2]
-        assert self.address, f"{command[0]} printed no address"
+    def __init__(self, *command, has_pages=False):
+        self.process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+        self.address = self._address("listening")
+        self.pages = self._address("admin") if has_pages else None
         # Later lines must not fill the pipe.
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def _address(self, what):
+        """Returns the address of the next line, which says what it is."""
+        line = self.process.stdout.readline()
+        # The address of a Unix socket, `unix:/path`, stays as it is.
+        found = re.fullmatch(rf"{what} (?:\w+://)?(\S+)", line.strip())
+        assert found, f"expected the address of {what}, and got {line!r}"
+        return found[1]
 
     @property
     def port(self):
@@ -55,6 +62,11 @@ class Server:
 def demo(program, listen="tcp://127.0.0.1:0"):
     """Starts the demo server."""
     return Server(program, "--listen", listen)
+
+
+def demo_with_pages(program):
+    """Starts the demo server with its pages for operators."""
+    return Server(program, "--listen", "tcp://127.0.0.1:0", "--admin", "tcp://127.0.0.1:0", has_pages=True)
 
 
 def run(*command, limit=60, stdin=""):

@@ -47,11 +47,19 @@ impl Process {
         self.line().await.expect("one more address")
     }
 
+    /// The address of the `admin` line.
+    pub(crate) async fn admin(&mut self) -> String {
+        self.line_of("admin").await.expect("an admin line")
+    }
+
     async fn line(&mut self) -> Option<String> {
+        self.line_of("listening").await
+    }
+
+    async fn line_of(&mut self, what: &str) -> Option<String> {
         let line = timeout(LONG, self.stdout.next_line()).await.unwrap().unwrap()?;
-        let address = line
-            .strip_prefix("listening ")
-            .expect("the line says `listening`");
+        let (word, address) = line.split_once(' ').expect("a line of two words");
+        assert_eq!(word, what, "{line}");
         Some(address.to_owned())
     }
 

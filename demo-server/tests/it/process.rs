@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use demo_api::demo::kv::v1::KvClient;
+use test_support::{LONG, within};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::child::{Helper, Process};
 
@@ -153,6 +158,51 @@ async fn handler_that_blocks_for_ever_does_not_keep_the_process() {
     let (code, _, stderr) = server.end().await;
     assert_eq!(code, 6, "{stderr}");
     assert!(stderr.contains("1 stuck, 0 starved"), "{stderr}");
+}
+
+/// The status of a page, and its text.
+async fn page(admin: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(admin.trim_start_matches("tcp://"))
+        .await
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn admin_pages_are_there_until_the_drain_is_over() {
+    let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0", "--admin", "tcp://127.0.0.1:0"]);
+    let (address, admin) = (server.address().await, server.admin().await);
+    let kv = KvClient::connect(&address).await.unwrap();
+    kv.send_recv().noop().await.unwrap();
+    let (status, metrics) = page(&admin, "/metrics").await;
+    let counted = r#"rpc_server_handled_total{service="demo.kv.v1.Kv",method="rpc_noop",protocol="native",code="OK"} 1"#;
+    assert!(
+        status == "200" && metrics.lines().any(|line| line == counted),
+        "{metrics}"
+    );
+    assert_eq!(
+        page(&admin, "/readyz").await,
+        ("200".to_owned(), "ready\n".to_owned())
+    );
+
+    let open = tokio::spawn({
+        let kv = kv.clone();
+        async move { kv.send_recv().timeout(LONG).sleep(u32::MAX).await }
+    });
+    // The reply of a later call says that the server has the first one.
+    kv.send_recv().noop().await.unwrap();
+    server.signal("-TERM").await;
+    let drains = ("503".to_owned(), "not ready: the server drains\n".to_owned());
+    within(async { while page(&admin, "/readyz").await != drains {} }).await;
+    assert_eq!(page(&admin, "/healthz").await.0, "200");
+    open.abort();
+    let (code, stdout, stderr) = server.end().await;
+    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
 }
 
 #[tokio::test(crate = "test_support::gate")]

@@ -15,6 +15,8 @@ mod memory;
 mod metrics;
 mod outgoing;
 mod refusals;
+#[cfg(feature = "routes")]
+mod routes;
 mod tls;
 mod trace;
 

@@ -43,4 +43,9 @@ impl HealthHandle {
     pub fn get(&self, service: &str) -> Option<ServingStatus> {
         self.0.lock().of(service)
     }
+
+    /// Returns true once a drain of the server is asked for: everything is NOT_SERVING from then on.
+    pub fn is_draining(&self) -> bool {
+        self.0.lock().is_ending()
+    }
 }

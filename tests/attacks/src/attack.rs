@@ -4,6 +4,7 @@ mod calls;
 mod connections;
 mod frames;
 mod handshakes;
+mod http1;
 mod http2;
 
 use std::{
@@ -258,12 +259,28 @@ fn hasty(is_test: bool) -> Plan {
     }
 }
 
+/// Like [`usual`]; requests of HTTP that are no calls are answered.
+fn routes(is_test: bool) -> Plan {
+    Plan {
+        has_routes: true,
+        ..usual(is_test)
+    }
+}
+
+/// Like [`routes`], with the limits of [`hasty`].
+fn hasty_routes(is_test: bool) -> Plan {
+    Plan {
+        has_routes: true,
+        ..hasty(is_test)
+    }
+}
+
 /// Returns all attacks on a server with this transport: over TLS the same after the handshake, and others on the handshake. Those over
-/// HTTP/2 are for TCP only: above TLS the same code runs.
+/// HTTP are for TCP only: above TLS the same code runs.
 pub fn all(transport: Transport) -> Vec<Attack> {
     let attacks = [frames::ALL, calls::ALL, connections::ALL];
     match transport {
-        Transport::Tcp => [attacks.concat().as_slice(), http2::ALL].concat(),
+        Transport::Tcp => [attacks.concat().as_slice(), http1::ALL, http2::ALL].concat(),
         Transport::Tls => [attacks.concat().as_slice(), handshakes::ALL].concat(),
     }
 }

@@ -32,6 +32,8 @@ pub struct Plan {
     pub connections: Option<usize>,
     /// True if its timeouts are a second, and that of a handshake 5 s, so that tests need not wait.
     pub is_hasty: bool,
+    /// True if it answers requests of HTTP that are no calls.
+    pub has_routes: bool,
     /// The folder for its key, in place of that of this user.
     pub runtime_folder: Option<PathBuf>,
     /// The path of a Unix socket, in place of TCP.
@@ -90,6 +92,9 @@ impl Process {
         }
         if plan.is_hasty {
             script += " --hasty";
+        }
+        if plan.has_routes {
+            script += " --routes";
         }
         if let Some(path) = &plan.unix {
             script += &format!(" --unix '{}'", path.display());

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use http::{Request, Response};
 use rpc_http::Http;
 use rpc_runtime::{
     Bytes, Context, Limits, Requests, Result, Server,
@@ -62,6 +63,9 @@ pub struct ServeArgs {
     /// Timeouts of a second, and of 5 s for a handshake, in place of the longer ones.
     #[arg(long)]
     hasty: bool,
+    /// Answers requests of HTTP that are no calls, by their bodies.
+    #[arg(long)]
+    routes: bool,
     /// The folder of the certificates: listens with TLS.
     #[arg(long)]
     certificates: Option<PathBuf>,
@@ -92,9 +96,13 @@ pub async fn serve(args: ServeArgs) -> Result<(), rpc_runtime::Error> {
             // A legitimate client on a busy machine takes longer than a second.
             .handshake_timeout(5 * second);
     }
+    let mut guest = Http::new().grpc();
+    if args.routes {
+        guest = guest.routes(page);
+    }
     let builder = Server::builder()
         .service(TargetServer::new(Attacked))
-        .guest(Http::new().grpc())
+        .guest(guest)
         .limits(limits)
         .drain_timeout(Duration::from_secs(1));
     let mut builder = match (&args.certificates, &args.unix) {
@@ -118,6 +126,14 @@ pub async fn serve(args: ServeArgs) -> Result<(), rpc_runtime::Error> {
     let report = server.serve().await?;
     println!("drained {report}");
     Ok(())
+}
+
+/// The routes: each answer is the body of its request, or a long one.
+async fn page(request: Request<Bytes>) -> Response<Bytes> {
+    match request.uri().path() {
+        "/large" => Response::new(vec![b'x'; 1 << 20].into()),
+        _ => Response::new(request.into_body()),
+    }
 }
 
 fn answer(handle: &ServerHandle) {
