@@ -340,7 +340,9 @@ impl<S: ByteStream> Driver<S> {
         conn.take_wakers(&mut self.wakers);
         let timeout = conn.poll_timeout();
         self.arm(timeout, now, cx);
-        state.sleep(cx.waker(), self.armed, !self.output.is_empty());
+        // A waking stream takes all of it right behind this visit.
+        let is_full = !self.output.is_empty() && !self.is_waking;
+        state.sleep(cx.waker(), self.armed, is_full);
         turn
     }
 
@@ -490,7 +492,7 @@ impl<S: ByteStream> Driver<S> {
 /// Feeds all whole frames of `input` to the connection. Returns false after bytes that are no frame.
 ///
 /// An incomplete frame stays in `input` until its rest arrives; a fragment goes where the connection wants it.
-#[inline]
+#[inline(always)]
 fn feed(codec: &mut FrameCodec, input: &mut BytesMut, conn: &mut Connection, now: Time) -> bool {
     let mut is_new = false;
     let mut frame = Frame::default();

@@ -112,8 +112,10 @@ async fn a_call_by_grpc_counts_once_on_each_side() {
     for (before, after) in before.into_iter().zip(opened()) {
         assert!(after >= before + 1.0);
     }
-    for (before, after) in bytes_before.into_iter().zip(bytes()) {
-        assert!(after >= before + 30_000.0);
+    // The server may compress what it sends.
+    let least = [30_000.0, 100.0, 30_000.0];
+    for ((before, after), least) in bytes_before.into_iter().zip(bytes()).zip(least) {
+        assert!(after >= before + least, "{before} and {after}");
     }
     client.close().await.unwrap();
     handle.drain();

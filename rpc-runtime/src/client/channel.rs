@@ -342,6 +342,7 @@ impl Channel {
 /// What callers ask.
 impl Channel {
     /// The connection for calls, if there is one; it may turn out to take no more.
+    #[inline(always)]
     pub(super) fn current(&self) -> Option<Arc<ClientConnection>> {
         self.with_current(Arc::clone)
     }

@@ -82,7 +82,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static ProcedureCounts> {
 struct Table {
     slots: [OnceLock<ProcedureCounts>; SLOTS],
     /// For what has no slot here.
-    next: OnceLock<Box<Table>>,
+    next: OnceLock<Box<Self>>,
 }
 
 static FIRST: Table = Table::new();

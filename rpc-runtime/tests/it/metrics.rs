@@ -84,7 +84,7 @@ impl Service for Counted {
             ECHO => call.handle(|_, text: String| async move { Ok(text) }),
             FAIL => call.handle(|_, _: String| async { Err::<String, _>(Status::not_found("no")) }),
             WAIT => call.handle(move |_, text: String| {
-                let mut released = released.clone();
+                let mut released = released;
                 async move {
                     // The test holds the sender.
                     let _ = released.wait_for(|is_released| *is_released).await;
@@ -92,7 +92,7 @@ impl Service for Counted {
                 }
             }),
             BLOCK => call.handle(move |_, text: String| {
-                let released = released.clone();
+                let released = released;
                 async move {
                     while !*released.borrow() {
                         thread::sleep(Duration::from_millis(1));

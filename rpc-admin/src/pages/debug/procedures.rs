@@ -56,8 +56,7 @@ fn line(procedure: &ProcedureCalls) -> String {
     if procedure.blocked() > 0 {
         line.push_str(&format!(" blocked_their_thread={}", procedure.blocked()));
     }
-    line.push('\n');
-    line
+    format!("{}\n", line.trim_end())
 }
 
 fn counted(counts: impl Iterator<Item = (&'static str, u64)>) -> String {

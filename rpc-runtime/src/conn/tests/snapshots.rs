@@ -172,6 +172,7 @@ fn a_peer_that_takes_nothing_leaves_a_backlog_and_replies_that_wait_for_room() {
 #[test]
 fn bytes_that_were_taken_and_the_round_trip_of_a_ping_are_told() {
     let mut pair = Pair::new();
+    pair.now += secs(1);
     let before = pair.client.lock().snapshot(pair.now);
     assert_eq!(before.round_trip, None);
     let _call = pair.call(&[0; 1000]);

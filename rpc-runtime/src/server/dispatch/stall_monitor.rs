@@ -319,10 +319,12 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
-        // The third call of a row, in the dispatcher's turn 4.
-        stalls.begin(0, 0, CallId(11));
-        assert_eq!(stalls.go_on(0), Some(2));
+        stalls.begin(0, 0, CallId(9));
+        assert_eq!(stalls.end(0), Some(2));
+        // The third call of a row, in the dispatcher's turn 6.
+        stalls.begin(2, 0, CallId(11));
         assert_eq!(stalls.go_on(2), Some(4));
+        assert_eq!(stalls.go_on(4), Some(6));
         let long = stalls.poll_in_task(Some(CallId(21)));
         drop(stalls.poll_in_task(Some(CallId(23))));
         let may_block = stalls.poll_in_task(None);
@@ -339,7 +341,7 @@ mod tests {
         assert_eq!(calls(), [21, 25, 15]);
         drop(young);
         assert_eq!(calls(), [21, 15]);
-        assert_eq!(stalls.end(4), None);
+        assert_eq!(stalls.end(6), None);
         assert_eq!(calls(), [21]);
         drop((long, may_block));
         assert!(calls().is_empty());

@@ -150,7 +150,7 @@ impl Header<'_> {
             return self.put_plain(payload_len, out);
         }
         match self.metadata {
-            Some(metadata) if self.message.is_empty() && self.details.is_empty() => {
+            Some(metadata) if self.message.is_empty() && self.details.is_empty() && self.trace.is_none() => {
                 self.put_with_metadata(metadata, payload_len, out)
             }
             _ => self.put_any(payload_len, out),

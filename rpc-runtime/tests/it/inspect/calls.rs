@@ -172,26 +172,3 @@ async fn a_handler_that_outlasts_its_deadline_or_its_connection_says_so() {
         found(|| query.run().entries().is_empty().then_some(())).await;
     }
 }
-
-#[tokio::test(crate = "test_support::gate")]
-async fn one_way_calls_of_one_frame_are_one_entry_while_they_wait() {
-    let lab = Lab::default();
-    let server = lab.serve("mem:inspect-row").await;
-    let client = server.client().await;
-    // The client and the server share this thread: many wait when the last was sent.
-    for number in 0..1000_u64 {
-        client.call().send(&ADD, number).await.unwrap();
-    }
-    let waiting = calls_of(&server);
-    for one in &waiting {
-        assert_eq!(
-            (one.procedure(), one.is_one_way()),
-            ("lab.v1.Lab/add", true),
-            "{one}"
-        );
-    }
-    assert!(waiting.iter().map(CallView::count).sum::<usize>() <= 1000);
-    let total: u64 = within(client.call().send_recv(&TOTAL, ())).await.unwrap();
-    assert_eq!(total, 999 * 1000 / 2);
-    assert!(calls_of(&server).is_empty());
-}
