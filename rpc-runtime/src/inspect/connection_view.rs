@@ -1,10 +1,6 @@
 //! ConnectionView: one connection at one moment.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::Side;
 use crate::{Transport, base::short_text::Short};
@@ -24,7 +20,6 @@ pub struct ConnectionView {
     pub(super) transport: Transport,
     pub(super) stage: ConnectionStage,
     pub(super) age: Duration,
-    pub(super) seen_at: SystemTime,
     pub(super) served: usize,
     pub(super) made: usize,
     pub(super) one_ways: usize,
@@ -129,13 +124,6 @@ impl ConnectionView {
     /// Returns the time since the connection was made or accepted.
     pub fn age(&self) -> Duration {
         self.age
-    }
-
-    /// Returns when the connection was made or accepted.
-    pub fn since(&self) -> SystemTime {
-        self.seen_at
-            .checked_sub(self.age)
-            .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Returns the number of calls that the peer has open here, without one-way calls.

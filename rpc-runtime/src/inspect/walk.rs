@@ -1,6 +1,6 @@
 //! Walk: one connection after the other, each under its own lock alone.
 
-use std::{borrow::Cow, cmp::Reverse, mem, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, cmp::Reverse, mem, sync::Arc};
 
 use super::{
     CallQuery, CallView, ConnectionQuery, ConnectionStage, ConnectionView, LimitView, Listing, Side,
@@ -24,7 +24,7 @@ impl OwnedConnection {
         self.connection.shared().number()
     }
 
-    fn view(&self, seen_at: SystemTime) -> ConnectionView {
+    fn view(&self) -> ConnectionView {
         let shared = self.connection.shared();
         let blocked = self.connection.blocked().len();
         let facts = self.connection.facts();
@@ -56,7 +56,6 @@ impl OwnedConnection {
             transport,
             stage: stage(&snapshot.state),
             age: shared.now(),
-            seen_at,
             served: snapshot.served,
             made: snapshot.made,
             one_ways: snapshot.one_ways,
@@ -149,8 +148,7 @@ impl ConnectionQuery {
     /// Lists the selected connections, in the order of their numbers.
     pub fn run(&self) -> Listing<ConnectionView> {
         let all = connections(self.after);
-        let seen_at = SystemTime::now();
-        let listed = all.iter().take(self.most).map(|one| one.view(seen_at));
+        let listed = all.iter().take(self.most).map(|one| one.view());
         Listing::new(listed.collect(), all.len().saturating_sub(self.most))
     }
 }

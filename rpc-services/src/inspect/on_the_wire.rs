@@ -1,6 +1,6 @@
 //! The views of the runtime as messages.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rpc_runtime::{
     inspect::{CallView, ConnectionView, LimitValue, LimitView},
@@ -20,7 +20,7 @@ pub(super) fn connection(view: &ConnectionView) -> Connection {
         protocol: view.protocol().to_owned(),
         transport: view.transport().name().to_owned(),
         stage: view.stage().name().to_owned(),
-        since: Some(view.since().into()),
+        since: SystemTime::now().checked_sub(view.age()).map(Into::into),
         calls_served: view.calls_served() as u64,
         calls_made: view.calls_made() as u64,
         one_ways: view.one_ways() as u64,
