@@ -161,7 +161,7 @@ impl<'a> Call<'a> {
 
     /// Lets the call belong to a trace, for one that has begun elsewhere: in a request of HTTP, say.
     ///
-    /// Default: the trace of the handler that makes the call, and none elsewhere. See [`trace`](crate::trace).
+    /// Default: the trace of the handler that makes the call, and none elsewhere. See [the module `trace`](crate::trace).
     pub fn trace_context(mut self, trace: TraceContext) -> Self {
         let more = self.more_mut();
         more.trace = Some(trace);
