@@ -1,7 +1,7 @@
 //! Spans of calls, and the trace context that links them over processes.
 //!
 //! Each call has a span of the crate [`tracing`] on both sides, if a subscriber wants spans of the target `rpc_runtime::call` at level INFO.
-//! Without one a call costs nothing more. The span of a server is entered whenever the handler is polled, so what the handler logs is
+//! Without one no span is built. The span of a server is entered whenever the handler is polled, so what the handler logs is
 //! within it. Names and attributes follow OpenTelemetry's conventions for RPC.
 //!
 //! Beside a call travels its [`TraceContext`], which is the W3C's `traceparent`, `tracestate` and `baggage`, and a handler's own calls
