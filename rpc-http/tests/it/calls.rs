@@ -302,3 +302,21 @@ async fn a_policy_sees_the_grpc_caller() {
     assert_ne!(peers[0], server.address, "it is the caller's end");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_stream_of_long_messages_goes_on_to_its_end() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_import", &[]).await;
+    let message = prefixed(&UpdateRequest {
+        key: "k".to_owned(),
+        value: vec![7; 64 << 10].into(),
+    });
+    for _ in 0..1000 {
+        stream.send_data(message.clone(), false).unwrap();
+    }
+    stream.send_data(Bytes::new(), true).unwrap();
+    let answer = timeout(Duration::from_secs(60), response).await;
+    assert!(answer.is_ok(), "the stream stands still");
+    server.stop().await;
+}

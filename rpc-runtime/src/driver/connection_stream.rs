@@ -42,6 +42,9 @@ pub(crate) struct ConnectionStream {
     has_more: bool,
     /// True if the connection writes nothing more.
     is_ended: bool,
+    /// True if the last read has asked the connection, which then wakes the task that reads. A read of what was left asks nothing, and the
+    /// wake of an earlier one may be used up.
+    is_watched: bool,
 }
 
 impl ConnectionStream {
@@ -57,12 +60,13 @@ impl ConnectionStream {
             wakers: Vec::new(),
             has_more: false,
             is_ended: false,
+            is_watched: false,
         }
     }
 
     /// True if nothing is left to read, and the task that has read is woken when there is.
     pub(crate) fn is_drained(&self) -> bool {
-        self.output.is_empty() && !self.has_more && !self.is_ended
+        self.is_watched && self.output.is_empty() && !self.has_more && !self.is_ended
     }
 
     /// Visits the connection as a driver does between reading and writing: does what is due, and takes its output. The task of `cx` is
@@ -144,7 +148,8 @@ impl ConnectionStream {
 impl AsyncRead for ConnectionStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.output.is_empty() {
+        this.is_watched = this.output.is_empty();
+        if this.is_watched {
             this.take_output(cx);
         }
         if this.output.is_empty() && !this.is_ended {
