@@ -1,10 +1,12 @@
 //! Listener: accepts streams on one address, and frees the address when it is dropped.
 
+mod adopted;
+mod overlap;
+
 use std::{
     future::{pending, poll_fn},
     io,
     net::SocketAddr,
-    os::unix::net,
     sync::Arc,
 };
 
@@ -15,9 +17,9 @@ use tokio::{
     runtime::Handle,
 };
 
+use self::overlap::{is_apart, refused};
 use super::{
     ACCEPT_QUEUE, Address, IncomingStreams, Peer, ServerSecurity, Stream, StreamKind,
-    listening_socket::{ListeningSocket, SocketKind, unix_text},
     memory::MemoryListener,
     peer::is_loopback,
     proxy_gate::ProxyGate,
@@ -27,7 +29,7 @@ use super::{
     trusted_networks::TrustedNetworks,
 };
 use crate::{
-    Code, Error,
+    Error,
     driver::runtime::{transport_error, unless_panics},
 };
 
@@ -169,90 +171,6 @@ impl Listener {
         Ok(Self::new(bound, text, socket))
     }
 
-    /// Makes listeners of `sockets`, which listen already, all at the address that the program has written as `address`. Each runtime
-    /// gets at least one, and no socket is left out.
-    ///
-    /// # Errors
-    ///
-    /// INVALID_ARGUMENT if a socket does not listen, or cannot be what the address says. FAILED_PRECONDITION if the runtime cannot do IO.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the sockets.
-    pub(crate) async fn adopt(
-        address: &Address,
-        sockets: Vec<ListeningSocket>,
-        runtimes: &[Handle],
-    ) -> Result<Vec<(Handle, Self)>, Error> {
-        unless_panics(async { Self::try_adopt(address, &sockets, runtimes) })
-            .await
-            .map_err(|panic| transport_error(&panic))?
-            .map_err(|error| {
-                let text = format!("the socket for {address} cannot be used");
-                Error::local(Code::InvalidArgument, text).with_source(error)
-            })
-    }
-
-    fn try_adopt(
-        address: &Address,
-        sockets: &[ListeningSocket],
-        runtimes: &[Handle],
-    ) -> io::Result<Vec<(Handle, Self)>> {
-        let Some(first) = sockets.first() else {
-            let text = "there is none: give at least one";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        };
-        let file = own_file(address, first.try_clone()?)?.map(Arc::new);
-        let slots = sockets.len().max(runtimes.len());
-        let each = (0..slots).map(|slot| {
-            let runtime = &runtimes[slot % runtimes.len()];
-            let socket = &sockets[slot % sockets.len()];
-            let _entered = runtime.enter();
-            let listener = Self::of_socket(address, socket.try_clone()?, file.clone())?;
-            Ok((runtime.clone(), listener))
-        });
-        each.collect()
-    }
-
-    fn of_socket(
-        address: &Address,
-        socket: ListeningSocket,
-        file: Option<Arc<SocketFile>>,
-    ) -> io::Result<Self> {
-        let is_kept_elsewhere = socket.is_kept_elsewhere();
-        check_listens(&socket)?;
-        let (bound, socket) = match (address, socket.into_kind()) {
-            (Address::Tls(_), SocketKind::Unix(_)) => {
-                let text = "it is a Unix socket, and tls:// needs one of TCP: write unix:";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-            }
-            (_, SocketKind::Tcp(socket)) => {
-                let host = socket.local_addr()?.to_string();
-                let bound = match address {
-                    Address::Tls(_) => Address::Tls(host),
-                    _ => Address::Tcp(host),
-                };
-                socket.set_nonblocking(true)?;
-                (bound, Socket::Tcp(TcpListener::from_std(socket)?))
-            }
-            (_, SocketKind::Unix(socket)) => {
-                let bound = match address {
-                    Address::Unix(_) if has_file(&socket)? => address.clone(),
-                    _ => Address::Custom(unix_text(&socket)),
-                };
-                socket.set_nonblocking(true)?;
-                let socket = UnixListener::from_std(socket)?;
-                (bound, Socket::Unix { file, socket })
-            }
-        };
-        let text = bound.to_string();
-        let listener = Self::new(bound, text, socket);
-        Ok(Self {
-            is_kept_elsewhere,
-            ..listener
-        })
-    }
-
     /// Makes a listener of streams that code outside of this crate accepts at `address`.
     pub(crate) fn incoming(address: &str, incoming: IncomingStreams) -> Self {
         let text = address.to_owned();
@@ -288,24 +206,6 @@ impl Listener {
     pub(crate) fn gate(&self) -> Option<ProxyGate> {
         let proxies = self.proxies.clone()?;
         Some(ProxyGate::new(proxies, self.security.clone()))
-    }
-
-    /// Makes a second handle of the socket, of the address that the program has written as `written`. None if no other process could
-    /// use it.
-    ///
-    /// # Errors
-    ///
-    /// The OS's error, for example that no more files can be opened.
-    pub(crate) fn copy(&self, written: &str) -> io::Result<Option<ListeningSocket>> {
-        let copy = match &self.socket {
-            Socket::Tcp(socket) => ListeningSocket::copy_tcp(socket, written)?,
-            Socket::Unix { socket, .. } => ListeningSocket::copy_unix(socket, written)?,
-            Socket::Memory(_) | Socket::Custom(_) => return Ok(None),
-        };
-        Ok(Some(match self.is_kept_elsewhere {
-            true => copy.kept_elsewhere(),
-            false => copy,
-        }))
     }
 
     /// The address that clients connect to, with the real port.
@@ -426,132 +326,6 @@ impl Listener {
             file.leave();
         }
     }
-}
-
-/// The file of a Unix socket that listens already, if it is ours to remove.
-///
-/// It is at the path of `address`. The socket may have been bound to another name, as those of this library are.
-fn own_file(address: &Address, socket: ListeningSocket) -> io::Result<Option<SocketFile>> {
-    if socket.is_kept_elsewhere() {
-        return Ok(None);
-    }
-    match (address, socket.into_kind()) {
-        (Address::Unix(path), SocketKind::Unix(socket)) if has_file(&socket)? => {
-            SocketFile::adopt(path).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
-/// True if a Unix socket was bound to a path, and not to a name without a file.
-fn has_file(socket: &net::UnixListener) -> io::Result<bool> {
-    Ok(socket.local_addr()?.as_pathname().is_some())
-}
-
-/// Checks that a socket listens: the OS accepts nothing by another one.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn check_listens(socket: &ListeningSocket) -> io::Result<()> {
-    match SockRef::from(socket).is_listener()? {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")),
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn check_listens(_: &ListeningSocket) -> io::Result<()> {
-    Ok(())
-}
-
-/// The error for an address that cannot be listened on, with what to do.
-fn refused(addresses: &[Address], index: usize, error: io::Error) -> Error {
-    let address = &addresses[index];
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => &in_use(addresses, index),
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-        io::ErrorKind::PermissionDenied => "; this user may not listen there",
-        io::ErrorKind::NotFound => "; only the last folder of a path is made: make the others",
-        io::ErrorKind::InvalidInput if matches!(address, Address::Unix(_)) => "; choose a shorter path",
-        _ => "",
-    };
-    Error::local(Code::Unavailable, format!("cannot listen on {address}{hint}")).with_source(error)
-}
-
-/// Says what has an address that is in use, and what to do.
-fn in_use(addresses: &[Address], index: usize) -> String {
-    let address = &addresses[index];
-    let earlier = |overlap| {
-        let mut earlier = addresses[..index].iter();
-        earlier.find(|earlier| overlaps(earlier, address) == Some(overlap))
-    };
-    if let Some(earlier) = earlier(Overlap::Sure) {
-        return format!("; this server already listens on {earlier}: remove one of the two");
-    }
-    if let Some(earlier) = earlier(Overlap::Perhaps) {
-        return format!(
-            "; another server listens there, or this server itself by {earlier}: stop the other server, or remove one of \
-             the two addresses"
-        );
-    }
-    if let Address::Unix(_) = address {
-        return "; a socket there is in use: stop its owner, or choose another path".to_owned();
-    }
-    if is_any_v6(address) {
-        return "; another server has that port, perhaps only for IPv4, which [::] includes: stop that server, or \
-                choose another port"
-            .to_owned();
-    }
-    "; another server listens there: stop it, or choose another address".to_owned()
-}
-
-/// How surely two addresses of one server exclude each other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Overlap {
-    Sure,
-    /// One of them is a host name, which may mean any address.
-    Perhaps,
-}
-
-fn overlaps(one: &Address, other: &Address) -> Option<Overlap> {
-    if one == other {
-        return Some(Overlap::Sure);
-    }
-    if port(one)? != port(other)? || port(one) == Some(0) {
-        return None;
-    }
-    let (Some(one), Some(other)) = (literal(one), literal(other)) else {
-        return Some(Overlap::Perhaps);
-    };
-    let (one, other) = (one.ip(), other.ip());
-    let is_same = one == other || one.is_unspecified() || other.is_unspecified();
-    (is_same && one.is_ipv4() == other.is_ipv4()).then_some(Overlap::Sure)
-}
-
-fn port(address: &Address) -> Option<u16> {
-    let (Address::Tcp(host) | Address::Tls(host)) = address else {
-        return None;
-    };
-    host.rsplit_once(':')?.1.parse().ok()
-}
-
-/// The socket address in a TCP or TLS address; `None` for a host name.
-fn literal(address: &Address) -> Option<SocketAddr> {
-    match address {
-        Address::Tcp(host) | Address::Tls(host) => host.parse().ok(),
-        _ => None,
-    }
-}
-
-fn is_any_v6(address: &Address) -> bool {
-    literal(address).is_some_and(|address| address.is_ipv6() && address.ip().is_unspecified())
-}
-
-/// True if the address at `index` must not include IPv4.
-///
-/// That is `[::]` if the server listens on the same port for IPv4 too.
-fn is_apart(addresses: &[Address], index: usize) -> bool {
-    let address = &addresses[index];
-    let mut others = addresses.iter().filter_map(literal);
-    is_any_v6(address) && others.any(|other| other.is_ipv4() && Some(other.port()) == port(address))
 }
 
 /// Listens on `host`, for IPv6 only if `is_apart`.
