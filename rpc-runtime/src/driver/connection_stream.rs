@@ -325,6 +325,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_an_earlier_look_watches_for_nothing() {
+        let mut stream = ConnectionStream::new(connection(Side::Connector), MAX_FRAME);
+        let (mut cx, mut byte) = (Context::from_waker(Waker::noop()), [0]);
+        let mut read = |stream: &mut ConnectionStream, buf: &mut [u8]| {
+            let mut buf = ReadBuf::new(buf);
+            let polled = Pin::new(stream).poll_read(&mut cx, &mut buf);
+            (polled.is_ready(), buf.filled().len())
+        };
+        assert_eq!(read(&mut stream, &mut byte), (true, 1));
+        assert!(!stream.is_drained(), "the rest of the HELLO is there");
+        let mut rest = vec![0; 1000];
+        assert!(read(&mut stream, &mut rest).0);
+        assert!(
+            !stream.is_drained(),
+            "nothing has asked for more since the first byte"
+        );
+        assert_eq!(read(&mut stream, &mut rest), (false, 0));
+        assert!(stream.is_drained());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_side_ends_with_the_other() {
         let (client, server, baton) = joined();
         drive(&baton);
