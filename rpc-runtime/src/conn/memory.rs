@@ -48,7 +48,12 @@ impl Memory {
 
     /// True if nine tenths are held: peers that hold much and read nothing are given up early.
     pub(crate) fn is_tight(&self) -> bool {
-        self.held() >= self.max - self.max / 10
+        self.is_tight_with(0)
+    }
+
+    /// True if nine tenths are held once `more` bytes are.
+    pub(crate) fn is_tight_with(&self, more: u64) -> bool {
+        self.held().saturating_add(more) >= self.max - self.max / 10
     }
 
     /// True if nineteen twentieths are held: no further connections are taken.

@@ -35,12 +35,15 @@ pub struct HeldMemory {
 impl HeldMemory {
     /// Changes how many bytes are held.
     ///
+    /// What grows is a request that is not whole. Such requests together may fill nine tenths of the server's memory: beyond nineteen twentieths the
+    /// server accepts no connections, and a peer whose requests never end could keep others out.
+    ///
     /// # Errors
     ///
-    /// As [`GuestServer::hold`](crate::server::GuestServer::hold); then nothing has changed. It never fails if the number becomes smaller.
+    /// As [`GuestServer::hold`](crate::server::GuestServer::hold), and beyond nine tenths; then nothing has changed. It never fails if the number becomes smaller.
     pub fn resize(&mut self, bytes: u64) -> Result<(), Status> {
         if bytes > self.bytes {
-            self.account.add(bytes - self.bytes)?;
+            self.account.grow(bytes - self.bytes)?;
         } else if bytes < self.bytes {
             self.account.remove(self.bytes - bytes);
         }
@@ -107,18 +110,31 @@ impl PeerAccount {
         })
     }
 
+    /// Holds `bytes` more of a request that is not whole.
+    fn grow(&self, bytes: u64) -> Result<(), Status> {
+        if self.settings.memory.is_tight_with(bytes) {
+            return Err(self.refusal());
+        }
+        self.add(bytes)
+    }
+
     fn add(&self, bytes: u64) -> Result<(), Status> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let more = held.bytes.saturating_add(bytes);
         // The rule for native connections: half of what is left.
         if self.settings.memory.is_large(more) {
             drop(held);
-            self.settings.counts.calls_refused.add();
-            return Err(Status::new(Code::ResourceExhausted, MEMORY_SHORT));
+            return Err(self.refusal());
         }
         held.bytes = more;
         held.share.hold(more);
         Ok(())
+    }
+
+    /// Counts a refusal.
+    fn refusal(&self) -> Status {
+        self.settings.counts.calls_refused.add();
+        Status::new(Code::ResourceExhausted, MEMORY_SHORT)
     }
 
     fn remove(&self, bytes: u64) {
@@ -139,8 +155,12 @@ mod tests {
     use crate::{Limits, conn::memory::Memory};
 
     fn account(max: u64) -> Arc<PeerAccount> {
+        sharing(&Arc::new(Memory::new(max)))
+    }
+
+    fn sharing(memory: &Arc<Memory>) -> Arc<PeerAccount> {
         let settings = Settings {
-            memory: Arc::new(Memory::new(max)),
+            memory: Arc::clone(memory),
             ..Settings::new(&Limits::default(), Duration::from_secs(60), Bytes::new(), 0)
         };
         Arc::new(PeerAccount::new(&Arc::new(settings)))
@@ -171,6 +191,24 @@ mod tests {
         assert!(account.hold(30_000).is_err());
         held.resize(0).unwrap();
         assert!(account.hold(90_000).is_ok());
+    }
+
+    #[test]
+    fn requests_that_are_not_whole_leave_the_server_able_to_accept() {
+        let memory = Arc::new(Memory::new(1 << 30));
+        let mut held = Vec::new();
+        // Many peers, each with its own account: only the last ones find no memory.
+        let refused = (0..2000)
+            .filter(|_| {
+                let mut part = sharing(&memory).hold(0).unwrap();
+                let is_refused = part.resize(1 << 20).is_err();
+                held.push(part);
+                is_refused
+            })
+            .count();
+        assert_eq!(refused, 2000 - 921);
+        assert!(!memory.is_scarce());
+        assert!(sharing(&memory).hold(1 << 20).is_ok(), "a reply is whole");
     }
 
     #[test]
