@@ -46,7 +46,7 @@ impl Memory {
         held >= self.room() / 2
     }
 
-    /// True if nine tenths are held: peers that hold much and read nothing are given up early.
+    /// True if nine tenths are held: peers that hold much and read nothing are given up early, and requests that are not whole are refused.
     pub(crate) fn is_tight(&self) -> bool {
         self.is_tight_with(0)
     }
@@ -61,7 +61,7 @@ impl Memory {
         self.held() >= self.max - self.max / 20
     }
 
-    /// True if nothing more may be held: one-way calls, and fragments of unfinished calls, are dropped.
+    /// True if nothing more may be held: one-way calls are dropped.
     pub(crate) fn is_full(&self) -> bool {
         self.held() >= self.max
     }

@@ -406,7 +406,7 @@ impl Theirs {
         let reads_stream = request.reads_stream();
         let result = match &mut request.stage {
             RequestStage::Withdrawn(_) => return late_data(len, step),
-            RequestStage::Receiving(_) if step.settings.memory.is_full() => {
+            RequestStage::Receiving(_) if step.settings.memory.is_tight() => {
                 self.shed(id, more, step);
                 return Ok(());
             }
@@ -705,6 +705,8 @@ fn find_rare_shortage(
         Kind::Send => settings.memory.is_full(),
         _ => lacks_memory,
     };
+    // What is not whole may stay so: it must not keep the server from accepting.
+    let is_short = is_short || (frame.flags.contains(Flags::MORE) && settings.memory.is_tight());
     is_short.then_some(Shortage::Memory)
 }
 

@@ -15,7 +15,10 @@ use super::{
     Answer, EXCESS, Failure, Outcome, PROTOCOL, REJECTED, Scene, TIMEOUT, answer, attacks, call, connect,
     outcome, send, sent_away,
 };
-use crate::procedure::{ECHO, GATHER, NOTE, TREE};
+use crate::{
+    probe::once,
+    procedure::{ECHO, GATHER, NOTE, TREE},
+};
 
 attacks! {
     claims "connections that claim frames of 144 KiB and send five bytes of each" usual Served
@@ -31,6 +34,7 @@ attacks! {
     metadata_bombs "65 entries, and entries of more than 8 KiB" usual Served
     tiny_sends "a flood of one-way calls of a byte, beyond the credit" usual Served
     hoarded_parts "messages that begin and never end" hasty Served
+    held_parts "messages of half a MiB on many connections, of which the other half never comes" usual Served
     slow_frames "a frame that arrives byte by byte, slowly" hasty Served
     repeated_ids "a call with the id of another call" usual Served
     foreign_protocols "TLS, HTTP/1, SSH, and noise" usual Served
@@ -267,6 +271,41 @@ async fn hoarded_parts(scene: &Scene<'_>) -> Result<Outcome, Failure> {
         format!("{answer}; {} MiB resident", memory >> 10),
     )
 }
+
+async fn held_parts(scene: &Scene<'_>) -> Result<Outcome, Failure> {
+    // More than the memory of the target, if all were kept.
+    let count = scene.count(400, 2000);
+    let half = 5;
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let mut raw = connect(scene).await?;
+        let first = Frame {
+            flags: MORE | END,
+            length: 2 * half * PART as u64,
+            ..call(1, ECHO, vec![7; PART])
+        };
+        raw.send(&first).await?;
+        for _ in 1..half {
+            let next = Frame {
+                flags: MORE,
+                payload: vec![7; PART],
+                ..Frame::new(DATA, 1)
+            };
+            raw.send(&next).await?;
+        }
+        held.push(raw);
+    }
+    once(scene.door()).await?;
+    let memory = scene.target.usage()?.memory_kib;
+    outcome(
+        count as u64,
+        "connections",
+        format!("the account of memory; {} MiB resident", memory >> 10),
+    )
+}
+
+/// The bytes in each frame of a message in parts.
+const PART: usize = 100_000;
 
 async fn slow_frames(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     let mut raw = connect(scene).await?;
