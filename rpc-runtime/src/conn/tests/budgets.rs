@@ -1,11 +1,14 @@
 //! What floods cost: each has an end, a reason and a counter.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::*;
 use crate::{
     api::counters::Counters,
-    conn::{Cut, Unstarted, memory::Memory},
+    conn::{
+        Cut, Unstarted,
+        memory::{Memory, Share},
+    },
     wire::frame::control::{Goaway, Reason},
 };
 
@@ -400,8 +403,11 @@ fn a_large_holder_that_reads_nothing_is_cut_early_when_memory_is_short() {
 #[test]
 fn calls_are_refused_while_other_connections_hold_all_memory() {
     let [mut one, mut other] = two(1_000_000);
-    let mut long = one.start(Call::new(vec![0; 1_000_000]));
+    one.server.open_window = 0;
+    let mut long = one.start(Call::new(b"x"));
     one.settle();
+    let arrived = one.server.accept(one.now);
+    one.server.reply(&arrived, &vec![7; 1_000_000], one.now);
     assert!(held(&one) >= 1_000_000);
     let mut call = other.call(b"x");
     assert!(other.poll(&mut call));
@@ -414,12 +420,36 @@ fn calls_are_refused_while_other_connections_hold_all_memory() {
     other.start(Call::control(b"stop"));
     other.settle();
     assert_eq!(other.server.take().procedure, CONTROL);
-    // When the handler is gone, and its reply is written, there is room again.
-    one.echo();
-    assert!(one.poll(&mut long));
+    // When the reply is written, there is room again.
+    one.server.open_window = usize::MAX;
     one.settle();
+    assert!(one.poll(&mut long));
     assert_eq!(held(&one), 0);
     let _call = other.call(b"x");
+    other.server.take();
+}
+
+#[test]
+fn from_nine_tenths_on_only_whole_requests_are_taken() {
+    let [_one, mut other] = two(10_000_000);
+    let mut rest = Share::new(Arc::clone(&other.server.conn.settings.memory));
+    let fails = |other: &mut Pair| {
+        let mut call = other.start(Call::new(vec![0; 500_000]));
+        other.settle();
+        assert!(other.poll(&mut call));
+        assert_eq!(call.status().code(), Code::ResourceExhausted);
+        assert_eq!(call.executed(), Executed::No);
+    };
+    // The first part is taken, and is too much with the second.
+    rest.hold(8_900_000);
+    fails(&mut other);
+    // The first part is refused.
+    rest.hold(9_050_000);
+    other.client.open_window = 100_000;
+    fails(&mut other);
+    other.client.open_window = usize::MAX;
+    other.settle();
+    let _whole = other.call(b"x");
     other.server.take();
 }
 

@@ -140,12 +140,14 @@ impl Theirs {
     pub(in crate::conn) fn receive_request(
         &mut self,
         frame: &mut Frame,
-        lacks_memory: bool,
+        mut lacks_memory: bool,
         step: &mut Step<'_>,
     ) -> Result<(), Violation> {
         if frame.flags.contains(Flags::MORE) {
             step.fragments
                 .fragment(frame.id, frame.payload_len(), true, step.now);
+            // What is not whole may stay so: it must not keep the server from accepting.
+            lacks_memory |= step.settings.memory.is_tight();
         }
         let one_way = frame.kind == Kind::Send;
         let len = frame.message_len();
@@ -702,11 +704,10 @@ fn find_rare_shortage(
     }
     // One-way requests have their credit already, and it comes back only when some have left.
     let is_short = match frame.kind {
+        Kind::Send if frame.flags.contains(Flags::MORE) => settings.memory.is_tight(),
         Kind::Send => settings.memory.is_full(),
         _ => lacks_memory,
     };
-    // What is not whole may stay so: it must not keep the server from accepting.
-    let is_short = is_short || (frame.flags.contains(Flags::MORE) && settings.memory.is_tight());
     is_short.then_some(Shortage::Memory)
 }
 
