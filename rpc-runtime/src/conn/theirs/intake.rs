@@ -71,7 +71,8 @@ struct FirstFrame {
 }
 
 /// The text of a refusal because memory is short.
-pub(crate) const MEMORY_SHORT: &str = "the server holds nearly as many bytes of requests and replies as it may: its ServerBuilder::max_buffered_bytes";
+pub(crate) const MEMORY_SHORT: &str = "the server holds nearly as many bytes of requests and replies as it may: its \
+                                       ServerBuilder::max_buffered_bytes";
 
 /// What this side lacks for a request; its sender could not know that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -348,4 +348,5 @@ pub(in crate::conn) fn dropped_status(unwanted: Option<Unwanted>) -> Status {
 }
 
 /// The text for the caller of a handler that the end of a drain has dropped: of the server, or of one connection.
-const DROPPED_AT_DRAIN: &str = "handler dropped at the end of the drain: the server's ServerBuilder::drain_timeout, or Limits::max_age_grace";
+const DROPPED_AT_DRAIN: &str = "handler dropped at the end of the drain: the server's ServerBuilder::drain_timeout, or \
+                                Limits::max_age_grace";
