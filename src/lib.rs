@@ -91,6 +91,9 @@ mod documents {
     mod wire {}
 }
 
+#[cfg(test)]
+mod limit_texts;
+
 /// Checks that the page of limits agrees with the code.
 #[cfg(test)]
 mod limits_page {

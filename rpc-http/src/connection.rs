@@ -264,12 +264,15 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
         // A peer whose PONG is late learns by this which of its calls were not taken.
         End::Quiet => send_away(&mut connection, Reason::NO_ERROR).await,
         End::Silence => {
-            let text = format!("nothing came in {:?} after a PING", settings.keep_alive_timeout);
+            let text = format!(
+                "nothing came in {:?} after a PING: Http::keep_alive_timeout",
+                settings.keep_alive_timeout
+            );
             shared.server.note_cut(PeerCut::Silence, &text);
             Ok(())
         }
         End::Resets => {
-            let text = "too many calls are given up at once";
+            let text = "too many calls are given up at once: Http::max_streams";
             shared.server.note_cut(PeerCut::Excess, text);
             send_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await
         }

@@ -80,7 +80,7 @@ impl Routes {
             Err(_) => {
                 return plain(
                     StatusCode::REQUEST_TIMEOUT,
-                    "the body of the request did not come in time\n",
+                    "the body of the request did not come in time: Http::request_timeout\n",
                 );
             }
         };
@@ -108,7 +108,7 @@ impl Routes {
                 );
                 plain(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "the server took too long for this request\n",
+                    "the server took too long for this request: Http::request_timeout\n",
                 )
             }
         }
@@ -135,11 +135,11 @@ impl Unread {
         match self {
             Self::TooLong => plain(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the body of the request is too long\n",
+                "the body of the request is too long: Http::max_body\n",
             ),
             Self::NoMemory => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the server has no memory for this request: try again later\n",
+                "the server has no memory for this request (ServerBuilder::max_buffered_bytes): try again later\n",
             ),
             Self::Lost => plain(
                 StatusCode::BAD_REQUEST,

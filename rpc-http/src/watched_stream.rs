@@ -102,7 +102,7 @@ impl<S> WatchedStream<S> {
         }
         stall.timer.as_mut().poll(cx).map(|()| {
             self.traffic.is_stalled.store(true, Relaxed);
-            let text = format!("peer took less than 64 KiB in {write_stall:?}");
+            let text = format!("peer took less than 64 KiB in {write_stall:?}: Limits::write_stall");
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         })
     }

@@ -27,7 +27,7 @@ impl Exporter {
     /// UNAVAILABLE if the collector has not taken them in time; they are lost.
     pub fn flush(&self) -> Result<(), Error> {
         self.provider.force_flush().map_err(|error| {
-            let text = format!("the spans were not sent: {error}: look at the collector and its address");
+            let text = format!("the spans were not sent: {error}: look at the collector and its address, or raise rpc_otel::Builder::timeout");
             Error::from(Status::unavailable(text))
         })
     }
@@ -43,7 +43,7 @@ impl Exporter {
 impl Drop for Exporter {
     fn drop(&mut self) {
         if let Err(error) = self.provider.shutdown_with_timeout(self.timeout) {
-            tracing::warn!(%error, "the last spans were not sent: look at the collector and its address");
+            tracing::warn!(%error, "the last spans were not sent: look at the collector and its address, or raise rpc_otel::Builder::timeout");
         }
     }
 }

@@ -67,7 +67,7 @@ async fn watchdog(server: &ServerHandle) {
         if timeout(pause, server.responds()).await.is_err() {
             tracing::warn!(
                 ?limit,
-                "watchdog: a runtime of the server has not answered in time: its threads are blocked"
+                "watchdog: a runtime of the server has not answered in time (a third of WatchdogSec=): its threads are blocked"
             );
             server.responds().await;
         }

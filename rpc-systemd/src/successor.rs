@@ -111,7 +111,7 @@ impl Successor {
             Err(_) => {
                 let text = format!(
                     "hand-over: process {id} was not ready within {:?}, and is killed; the server goes on. A successor says \
-                     READY=1 by rpc_systemd::serve; give it more time by .ready_within(..)",
+                     READY=1 by rpc_systemd::serve; give it more time by Successor::ready_within",
                     self.ready_within
                 );
                 return Err(Status::new(Code::DeadlineExceeded, text).into());

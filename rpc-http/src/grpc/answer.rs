@@ -129,7 +129,10 @@ impl<'a> Answer<'a> {
                     Ok(Some(Err(_)) | None) => return Err(Unsent::Gone),
                     Err(_) => {
                         let peer = self.shared.server.peer().address();
-                        tracing::debug!(peer, "a caller takes too little of its reply");
+                        tracing::debug!(
+                            peer,
+                            "a caller takes too little of its reply: Limits::write_stall"
+                        );
                         body.send_reset(Reason::CANCEL);
                         return Err(Unsent::Gone);
                     }

@@ -24,5 +24,8 @@ pub(super) async fn within<T, E: From<Status>>(
 
 /// The status of a call whose deadline has passed.
 pub(super) fn exceeded() -> Status {
-    Status::new(Code::DeadlineExceeded, "the deadline has passed")
+    Status::new(
+        Code::DeadlineExceeded,
+        "the deadline has passed: the caller's timeout (grpc-timeout)",
+    )
 }

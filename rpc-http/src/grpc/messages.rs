@@ -236,7 +236,7 @@ impl<'a> Messages<'a> {
     fn too_slow(&self) -> Status {
         let (time, read) = (self.shared.server.slow_frame(), self.unread.len());
         let text = format!(
-            "less than 64 KiB of a message came in {time:?}, and {read} bytes wait for the rest: Limits::slow_frame"
+            "less than 64 KiB of a message came in {time:?}, and {read} bytes wait for the rest: the server's Limits::slow_frame"
         );
         Status::new(Code::ResourceExhausted, text)
     }

@@ -117,7 +117,7 @@ pub(crate) fn put_prefixed(message: &[u8], encoding: Encoding, bytes: &mut Bytes
 pub(crate) fn too_long(len: u64, max: usize) -> Status {
     Status::new(
         Code::ResourceExhausted,
-        format!("message of {len} bytes or more exceeds limit of {max}: Limits::max_message"),
+        format!("message of {len} bytes or more exceeds limit of {max}: the reader's Limits::max_message"),
     )
 }
 

@@ -190,7 +190,7 @@ async fn drive(
         if let Some(keep_alive) = &mut keep_alive {
             let is_needed = shared.has_calls() || keep_alive.is_waiting();
             if is_needed && keep_alive.poll_dead(cx).is_ready() {
-                return Poll::Ready("the server does not answer PINGs".to_owned());
+                return Poll::Ready("the server does not answer PINGs: Grpc::keep_alive_timeout".to_owned());
             }
         }
         Poll::Pending

@@ -227,8 +227,9 @@ async fn what_a_request_may_bring_is_bounded() {
     let mut curl = Plain::connect(&server).await;
     // Its length alone is enough, so a peer that waits for 100 sends nothing.
     let announced = "POST /echo HTTP/1.1\r\nHost: kv\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n";
-    let (status, head, _) = curl.ask(announced).await;
+    let (status, head, body) = curl.ask(announced).await;
     assert_eq!(status, 413);
+    assert_eq!(body, "the body of the request is too long: Http::max_body\n");
     assert!(head.contains("connection: close\r\n"), "{head}");
     curl.closed().await;
 
@@ -254,11 +255,20 @@ async fn what_a_request_may_bring_is_bounded() {
 async fn a_request_has_its_time() {
     let server = TestServer::with_guest(guest().request_timeout(SHORT)).await;
     let mut curl = Plain::connect(&server).await;
-    assert_eq!(curl.ask(get("/hang")).await.0, 503);
+    let (status, _, body) = curl.ask(get("/hang")).await;
+    assert_eq!(status, 503);
+    assert_eq!(
+        body,
+        "the server took too long for this request: Http::request_timeout\n"
+    );
     assert_eq!(curl.ask(get("/one")).await.0, 200, "the connection goes on");
     let half = "POST /echo HTTP/1.1\r\nHost: kv\r\nContent-Length: 10\r\n\r\nhalf";
-    let (status, head, _) = curl.ask(half).await;
+    let (status, head, body) = curl.ask(half).await;
     assert_eq!(status, 408);
+    assert_eq!(
+        body,
+        "the body of the request did not come in time: Http::request_timeout\n"
+    );
     assert!(head.contains("connection: close\r\n"), "{head}");
     curl.closed().await;
     let caller = Caller::connect(&server.address).await;

@@ -64,6 +64,7 @@ pub(super) fn too_many(asked: &Asked, next: AfterDenial, denials: u32) {
         target: AUDIT,
         decision,
         denials,
+        limit = "Limits::max_denials",
         procedure = asked.procedure(),
         call = asked.context().call_id(),
         caller = asked.caller().map(Caller::name),

@@ -256,7 +256,9 @@ impl BearerTokens {
             Unanswered::Late if is_over => Status::deadline_exceeded(format!(
                 "the token was not verified within {time:?}, until the deadline of the call"
             )),
-            Unanswered::Late => Status::unavailable(format!("the token was not verified within {time:?}")),
+            Unanswered::Late => Status::unavailable(format!(
+                "the token was not verified within {time:?}: the server's BearerTokens::verify_timeout"
+            )),
         };
         if let Some(unlogged) = self.unanswered.turn(process_time()) {
             let (procedure, text) = (cx.procedure(), status.message());

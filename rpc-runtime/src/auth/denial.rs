@@ -22,7 +22,10 @@ pub(super) fn deny(asked: &Asked, decision: &Decision, denied: Denied) {
         audit::too_many(asked, denial.next, denial.count);
     }
     if denial.next == AfterDenial::LastOfConnection {
-        let text = format!("too many calls were denied, the last: {}", asked.procedure());
+        let text = format!(
+            "too many calls were denied (Limits::max_denials), the last: {}",
+            asked.procedure()
+        );
         asked.context().drain_abused_connection(&text);
     }
 }
@@ -42,7 +45,7 @@ pub(super) fn check_denials(cx: &Context, caller: impl FnOnce() -> CallerHash) -
     match cx.refused_for(caller) {
         None => Ok(()),
         Some(left) => Err(Status::resource_exhausted(format!(
-            "too many calls of this caller were denied: its calls are refused for another {} s",
+            "too many calls of this caller were denied (the server's Limits::max_denials): its calls are refused for another {} s",
             left.max(Duration::from_secs(1)).as_secs()
         ))),
     }

@@ -73,7 +73,7 @@ impl ConnectionFailure {
             code: Code::DeadlineExceeded,
             phase: Phase::Resolve,
             ..Self::passing(format!(
-                "cannot resolve {}: no answer within {timeout:?}",
+                "cannot resolve {}: no answer within {timeout:?}: ClientBuilder::connect_timeout",
                 host_of(address)
             ))
         }
@@ -145,7 +145,9 @@ impl ConnectionFailure {
     pub(super) fn slow(timeout: Duration) -> Self {
         Self {
             code: Code::DeadlineExceeded,
-            ..Self::passing(format!("cannot connect: no answer within {timeout:?}"))
+            ..Self::passing(format!(
+                "cannot connect: no answer within {timeout:?}: ClientBuilder::connect_timeout"
+            ))
         }
     }
 
@@ -154,7 +156,9 @@ impl ConnectionFailure {
         match cause {
             Cause::Lost { text, source: None } if is_late => Self {
                 code: Code::DeadlineExceeded,
-                ..Self::passing(format!("cannot connect: {text}"))
+                ..Self::passing(format!(
+                    "cannot connect: {text}, or what was left of ClientBuilder::connect_timeout"
+                ))
             },
             cause => Self::of(cause),
         }
@@ -320,7 +324,7 @@ mod tests {
             .late_error(Code::Unavailable, &deadline());
         assert_eq!(
             format!("{error:#}"),
-            "UNAVAILABLE: no connection within 50ms: cannot connect: no server listens there: connection refused"
+            "UNAVAILABLE: no connection within 50ms (Call::timeout or ClientBuilder::timeout): cannot connect: no server listens there: connection refused"
         );
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Deadline {
     begun: Option<Instant>,
     /// How long the call may take from then on; none for no limit.
     given: Option<Duration>,
-    inherited: bool,
+    origin: Origin,
     /// The handler that made the call: if it also begins it, the call inherits its deadline. Kept here because it fits
     /// into padding, and calls are moved often.
     made_in: HandlerId,
@@ -37,8 +37,16 @@ impl Deadline {
             begun: None,
             // A timeout that no clock can represent is none.
             given: timeout.filter(|timeout| *timeout < FAR),
-            inherited: false,
+            origin: Origin::Settings,
             made_in,
+        }
+    }
+
+    /// The deadline `time` after `now`, which no setting changes.
+    pub(super) fn fixed(time: Duration, now: Instant) -> Self {
+        Self {
+            origin: Origin::Fixed,
+            ..Self::new(Some(time), None, now)
         }
     }
 
@@ -56,7 +64,7 @@ impl Deadline {
         let left = at.saturating_duration_since(now);
         if self.given.is_none_or(|own| left < own) {
             self.given = Some(left);
-            self.inherited = true;
+            self.origin = Origin::SurroundingCall;
         }
     }
 
@@ -86,10 +94,21 @@ impl Deadline {
     }
 }
 
+/// What sets a deadline.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// The timeout of the call, or of its client.
+    Settings,
+    /// The deadline of the call whose handler makes this one.
+    SurroundingCall,
+    /// Nothing that can be set.
+    Fixed,
+}
+
 /// Longer than any call.
 pub(super) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// `50ms`, or `50ms (what was left of the surrounding call)`
+/// `50ms (Call::timeout or ClientBuilder::timeout)`, or `50ms (what was left of the surrounding call)`
 impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given = self.given.unwrap_or(Duration::MAX);
@@ -98,10 +117,10 @@ impl fmt::Display for Deadline {
             0 => given,
             micros => Duration::from_micros(micros.try_into().unwrap_or(u64::MAX)),
         };
-        let origin = if self.inherited {
-            " (what was left of the surrounding call)"
-        } else {
-            ""
+        let origin = match self.origin {
+            Origin::Settings => " (Call::timeout or ClientBuilder::timeout)",
+            Origin::SurroundingCall => " (what was left of the surrounding call)",
+            Origin::Fixed => "",
         };
         write!(f, "{given:?}{origin}")
     }

@@ -16,8 +16,10 @@ use crate::{
 /// The error of a late call on a connection whose peer has said nothing.
 pub(super) fn without_hello(failure: CallFailure, deadline: &Deadline) -> Error {
     let text = late(failure.phase, deadline);
-    let text =
-        format!("{text}: the peer has not said HELLO yet, so it hangs, or does not speak this protocol");
+    let text = format!(
+        "{text}: the peer has not said HELLO yet, so it hangs, has its ServerBuilder::max_connections, or does not speak \
+         this protocol"
+    );
     Error::local(Code::DeadlineExceeded, text)
         .with_phase(failure.phase)
         .with_executed(failure.executed)
@@ -49,7 +51,7 @@ pub(super) fn of_call(failure: CallFailure, deadline: &Deadline) -> Error {
         ),
         Cause::Idle { after } => Error::local(
             Code::DeadlineExceeded,
-            format!("no message moved for {after:?}, the call's idle timeout"),
+            format!("no message moved for {after:?}: Call::idle_timeout"),
         ),
         Cause::Abandoned => Error::local(
             Code::Cancelled,
@@ -57,7 +59,8 @@ pub(super) fn of_call(failure: CallFailure, deadline: &Deadline) -> Error {
         ),
         Cause::Nested => Error::local(
             Code::ResourceExhausted,
-            "the peer takes no more calls for now, and nested calls are not queued, to avoid deadlock: try again later",
+            "the peer takes no more calls for now (its Limits::max_calls or Limits::call_bytes), and nested calls are not \
+             queued, to avoid deadlock: try again later",
         ),
         Cause::Oversize { len, max } => oversize(len, max),
         Cause::TooDeep { text } => too_deep(&text),
@@ -226,7 +229,7 @@ fn late(phase: Phase, deadline: &Deadline) -> String {
         Phase::Queue | Phase::Connect => {
             format!(
                 "not sent within {deadline}: it waited for a slot or for room, as the peer has too many calls open (its \
-                 Limits::max_calls) or does not keep up"
+                 Limits::max_calls, Limits::call_bytes or Limits::send_bytes) or does not keep up (our Limits::high_water)"
             )
         }
         Phase::Write => format!("not wholly written within {deadline}"),
@@ -276,11 +279,18 @@ mod tests {
         for (phase, text) in [
             (
                 Phase::Queue,
-                "not sent within 50ms: it waited for a slot or for room, as the peer has too many calls open (its \
-                 Limits::max_calls) or does not keep up",
+                "not sent within 50ms (Call::timeout or ClientBuilder::timeout): it waited for a slot or for room, as the \
+                 peer has too many calls open (its Limits::max_calls, Limits::call_bytes or Limits::send_bytes) or does \
+                 not keep up (our Limits::high_water)",
             ),
-            (Phase::Write, "not wholly written within 50ms"),
-            (Phase::Wait, "no reply within 50ms"),
+            (
+                Phase::Write,
+                "not wholly written within 50ms (Call::timeout or ClientBuilder::timeout)",
+            ),
+            (
+                Phase::Wait,
+                "no reply within 50ms (Call::timeout or ClientBuilder::timeout)",
+            ),
         ] {
             let error = failed(Cause::Deadline, phase, Executed::Maybe);
             assert_eq!((error.code(), error.message()), (Code::DeadlineExceeded, text));

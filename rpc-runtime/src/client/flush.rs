@@ -246,7 +246,7 @@ pub(super) async fn close(channels: &ChannelPool, patience: Option<Duration>) ->
     };
     result.unwrap_or_else(|| {
         open.iter().for_each(|(_, on)| on.abort());
-        let text = format!("calls were still open after {patience:?}, and were cut");
+        let text = format!("calls were still open after {patience:?}, and were cut: ClientBuilder::timeout");
         Err(Error::local(Code::DeadlineExceeded, text).with_peer(Arc::clone(channels.first().address())))
     })
 }

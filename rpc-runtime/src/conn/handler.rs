@@ -330,7 +330,8 @@ impl Connection {
         let len = size.len;
         let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
-            let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
+            let text =
+                format!("reply of {len} bytes exceeds the caller's limit of {max}: its Limits::max_message");
             let status = Status::new(Code::ResourceExhausted, text);
             let receipt = (header.queue_us, header.run_us);
             self.outbox

@@ -138,7 +138,13 @@ impl Health {
             settings.counts.early_pings.add();
         }
         match self.keep_alive.has_struck_out() {
-            true => Err(Violation::Excess("too many PINGs".to_owned())),
+            true => {
+                let text = format!(
+                    "too many PINGs, less than {:?} apart: Limits::ping_floor",
+                    settings.ping_floor
+                );
+                Err(Violation::Excess(text))
+            }
             false => Ok(()),
         }
     }

@@ -46,7 +46,9 @@ impl Step<'_> {
         kind(&self.settings.counts).add();
         match self.faults.count() {
             true => Ok(()),
-            false => Err(Violation::Excess(format!("too many faults, the last: {what}"))),
+            false => Err(Violation::Excess(format!(
+                "too many faults (Limits::max_faults), the last: {what}"
+            ))),
         }
     }
 

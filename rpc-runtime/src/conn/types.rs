@@ -308,13 +308,13 @@ impl fmt::Display for Cause {
         match self {
             Self::Replied(status) | Self::Broken(status) => write!(f, "{status}"),
             Self::Deadline => f.write_str("deadline passed"),
-            Self::Idle { after } => write!(f, "no message moved for {after:?}"),
+            Self::Idle { after } => write!(f, "no message moved for {after:?}: Call::idle_timeout"),
             Self::Abandoned => f.write_str("the stream of requests was given up before its end"),
             Self::Nested => {
                 f.write_str("a call that a handler makes would have to wait for the calls around it: it is refused, to avoid a deadlock")
             }
             Self::TooLong { len, max } | Self::Oversize { len, max } => {
-                write!(f, "message of {len} bytes exceeds limit of {max}")
+                write!(f, "message of {len} bytes exceeds limit of {max}: the reader's Limits::max_message")
             }
             Self::TooDeep { text } => f.write_str(text),
             Self::Metadata => write!(
@@ -323,13 +323,13 @@ impl fmt::Display for Cause {
                 Metadata::MAX_ENTRIES,
                 Metadata::MAX_LEN
             ),
-            Self::QueueFull { max } => write!(f, "{max} callers wait already: the limit of the queue"),
-            Self::InboxFull { max } => write!(f, "undelivered replies exceed limit of {max} bytes"),
+            Self::QueueFull { max } => write!(f, "{max} callers wait already: Limits::max_waiting"),
+            Self::InboxFull { max } => write!(f, "undelivered replies exceed limit of {max} bytes: Limits::inbox_bytes"),
             Self::GoingAway { reason, text } if text.is_empty() => {
                 write!(f, "peer is going away: {}", reason_name(*reason))
             }
             Self::GoingAway { reason, text } => {
-                write!(f, "peer is going away: {}: {text}", reason_name(*reason))
+                write!(f, "peer is going away: {}; it says: {text}", reason_name(*reason))
             }
             Self::HelloRejected { text } => write!(f, "handshake failed: {text}"),
             Self::Protocol { text } => write!(f, "protocol error: {text}"),

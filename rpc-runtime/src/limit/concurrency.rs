@@ -75,7 +75,7 @@ impl ConcurrencyLimit {
             "refused: too many calls of this caller run"
         );
         let text = format!(
-            "{} calls of this caller run already: wait for one to end",
+            "{} calls of this caller run already (the server's limit::concurrency): wait for one to end",
             self.calls
         );
         Status::resource_exhausted(text).with_retry_after(self.retry_after)

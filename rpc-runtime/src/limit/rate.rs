@@ -128,7 +128,9 @@ impl RateLimit {
             procedure = call.procedure(),
             "refused: the caller exceeds its rate"
         );
-        let text = format!("the caller exceeds its rate of {calls} calls in {per:?}: slow down");
+        let text = format!(
+            "the caller exceeds its rate of {calls} calls in {per:?} (the server's limit::rate): slow down"
+        );
         Status::resource_exhausted(text).with_retry_after(wait)
     }
 }

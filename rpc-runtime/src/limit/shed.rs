@@ -86,7 +86,9 @@ impl Shed {
             procedure = call.procedure(),
             "refused: calls wait too long"
         );
-        let text = format!("overloaded: for {interval:?} all calls have waited longer than {target:?}");
+        let text = format!(
+            "overloaded: for {interval:?} all calls have waited longer than {target:?}: the server's limit::shed"
+        );
         Status::unavailable(text).with_retry_after(*interval)
     }
 }

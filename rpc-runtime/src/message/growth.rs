@@ -72,7 +72,7 @@ impl Budget {
     pub(crate) fn excess(&self, what: &str) -> String {
         format!(
             "{what} would take more than {} bytes of memory once it is decoded: send less at once, or raise \
-             Limits::decode_bytes",
+             the reader's Limits::decode_bytes",
             self.max
         )
     }

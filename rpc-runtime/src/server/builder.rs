@@ -697,8 +697,8 @@ fn drain_timeout(set: Option<Duration>, lame_duck: Duration) -> Duration {
             end = ?END,
             ?sum,
             grace_period = ?GRACE_PERIOD,
-            "a stop by SIGTERM may take longer than Kubernetes waits unless told otherwise: shorten lame_duck or drain_timeout, \
-             or raise terminationGracePeriodSeconds"
+            "a stop by SIGTERM may take longer than Kubernetes waits unless told otherwise: shorten ServerBuilder::lame_duck or \
+             ServerBuilder::drain_timeout, or raise terminationGracePeriodSeconds"
         );
     }
     drain

@@ -99,7 +99,9 @@ async fn run(mut closing: CloseOnDrop, mut before: Before, lame_duck: Duration) 
     if !before.is_empty() {
         let over = until(sleep(server.drain_timeout()), server.lifecycle().aborted());
         if until(over, before.ended()).await.is_none() {
-            tracing::debug!("drain: services were not ready within the drain timeout; draining now");
+            tracing::debug!(
+                "drain: services were not ready within ServerBuilder::drain_timeout; draining now"
+            );
         }
     }
     if !server.lifecycle().is_draining() {
@@ -129,7 +131,10 @@ async fn run(mut closing: CloseOnDrop, mut before: Before, lame_duck: Duration) 
         match (open, server.lifecycle().is_aborted()) {
             (0, _) => tracing::debug!("drain: no call is open, waiting no longer"),
             (_, true) => tracing::warn!(open, "drain: the server is aborted, dropping open calls"),
-            (_, false) => tracing::warn!(open, "drain: the drain timeout is over, dropping open calls"),
+            (_, false) => tracing::warn!(
+                open,
+                "drain: ServerBuilder::drain_timeout is over, dropping open calls"
+            ),
         }
         for one in &sessions {
             one.shared().with(|conn, now| conn.abort_calls(now));
@@ -150,10 +155,12 @@ async fn run(mut closing: CloseOnDrop, mut before: Before, lame_duck: Duration) 
         server.guests().none_left().await;
     };
     if until(limit, closed).await.is_none() {
-        tracing::debug!("drain: cutting off peers that do not read or close");
+        tracing::debug!(
+            "drain: cutting off peers that do not read or close, after ServerBuilder::drain_timeout"
+        );
     }
     for one in &sessions {
-        one.cut("cut off at the end of the drain");
+        one.cut("cut off at the end of the drain: ServerBuilder::drain_timeout");
     }
     tracing::info!(took = ?begun.elapsed(), "drain ends");
 }

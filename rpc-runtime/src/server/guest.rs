@@ -307,7 +307,10 @@ impl GuestServer {
         if self.faults.count() || !self.ending.begin() {
             return;
         }
-        let text = format!("{} faults, the last one: {fault}", settings.max_faults);
+        let text = format!(
+            "{} faults (Limits::max_faults), the last one: {fault}",
+            settings.max_faults
+        );
         self.cut_off(Cut::Excess, &text);
     }
 

@@ -49,7 +49,7 @@ impl OwnSockets {
         };
         let copies = sockets.iter().map(ListeningSocket::try_clone);
         copies.collect::<Result<_, _>>().map_err(|error| {
-            let text = "a listening socket cannot be copied: raise the limit of open files";
+            let text = "a listening socket cannot be copied: raise the limit of open files (ulimit -n, LimitNOFILE=)";
             Error::local(Code::ResourceExhausted, text).with_source(error)
         })
     }

@@ -48,7 +48,9 @@ pub(super) fn unreadable(procedure: &str, failure: DecodeFailure) -> Status {
             Status::new(Code::ResourceExhausted, text)
         }
         failure @ DecodeFailure::TooLong { .. } => {
-            let text = format!("the request of {procedure} is too long: {failure}");
+            let text = format!(
+                "the request of {procedure} is too long: {failure}: the server's Limits::max_message"
+            );
             Status::new(Code::ResourceExhausted, text)
         }
         failure => malformed(procedure, &failure),

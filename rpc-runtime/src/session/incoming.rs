@@ -456,10 +456,7 @@ impl Incoming {
             End::Dropped => {
                 let is_late = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
                 match is_late {
-                    true => self.end_trace(
-                        Code::DeadlineExceeded,
-                        "the deadline passed while the handler ran",
-                    ),
+                    true => self.end_trace(Code::DeadlineExceeded, DEADLINE_PASSED),
                     false => self.end_trace(Code::Cancelled, "the reply is no longer wanted"),
                 }
             }
@@ -544,3 +541,7 @@ impl fmt::Debug for Incoming {
             .finish_non_exhaustive()
     }
 }
+
+/// The text of a handler that was dropped at its deadline. One-way calls without a deadline of their own have one of the server.
+const DEADLINE_PASSED: &str =
+    "the deadline passed while the handler ran: the caller's Call::timeout, or Limits::one_way_timeout";

@@ -97,7 +97,7 @@ impl<T: Message + 'static> Replies<T> {
             Unsent::TooLong { len, max } => Status::new(
                 Code::ResourceExhausted,
                 format!(
-                    "message of {len} bytes of {} exceeds the caller's limit of {max}",
+                    "message of {len} bytes of {} exceeds the caller's limit of {max}: its Limits::max_message",
                     self.procedure.path()
                 ),
             ),

@@ -455,7 +455,10 @@ pub enum CodecError {
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong { len, max } => write!(f, "frame of {len} bytes exceeds limit of {max}"),
+            Self::TooLong { len, max } => write!(
+                f,
+                "frame of {len} bytes exceeds limit of {max}: the reader's Limits::max_frame"
+            ),
             Self::Foreign(greeting) => greeting.fmt(f),
             Self::Noise(prefix) => write!(
                 f,

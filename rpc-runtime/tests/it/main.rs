@@ -14,6 +14,7 @@ mod compression;
 mod extreme_limits;
 mod inspect;
 mod limit;
+mod limit_texts;
 mod load;
 mod metrics;
 mod middleware;

@@ -167,5 +167,10 @@ async fn keep_alive_asks_a_quiet_server_again_and_again_and_gives_up_a_dead_one(
         (error.code(), error.executed()),
         (Code::Unavailable, Executed::Maybe)
     );
-    assert!(error.message().contains("does not answer PINGs"), "{error}");
+    assert!(
+        error
+            .message()
+            .contains("does not answer PINGs: Grpc::keep_alive_timeout"),
+        "{error}"
+    );
 }

@@ -85,7 +85,9 @@ async fn ask(call: &mut InFlightCall<'_>, request: &TerminateRequest) -> Result<
             match drained_by(call) {
                 Some(at) if at > Instant::now() => patience.reset(at),
                 Some(_) => {
-                    return Poll::Ready(Err(silent("the server's drain took longer than it announced")));
+                    return Poll::Ready(Err(silent(
+                        "the server's drain took longer than it announced: its ServerBuilder::drain_timeout",
+                    )));
                 }
                 None => return Poll::Ready(Err(silent("the server did not begin to drain within 30s"))),
             }

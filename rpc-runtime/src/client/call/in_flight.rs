@@ -241,8 +241,12 @@ impl<'a> InFlightCall<'a> {
 
     /// Sets a shorter timeout for finding a connection than for the call.
     pub(super) fn connect_within(&mut self, timeout: Duration) {
-        let deadline = Deadline::new(Some(timeout), self.deadline.at(), Instant::now());
-        self.connect_by = Some(Box::new(deadline));
+        let fixed = Deadline::fixed(timeout, Instant::now());
+        let is_first = self
+            .deadline
+            .at()
+            .is_none_or(|at| fixed.at().is_some_and(|fixed| fixed < at));
+        self.connect_by = Some(Box::new(if is_first { fixed } else { self.deadline }));
     }
 
     /// Waits for the HELLO of a server, and binds the call to that connection. So its request can answer the HELLO.

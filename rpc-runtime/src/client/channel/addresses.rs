@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(
             both.error().to_string(),
             "UNAVAILABLE: mem:a: cannot connect: no server listens there: connection refused; \
-             mem:b: cannot connect: no answer within 10s"
+             mem:b: cannot connect: no answer within 10s: ClientBuilder::connect_timeout"
         );
         // A new round forgets the one before.
         assert!(!fail(&mut route, refused()).error().message().contains("mem:b"));

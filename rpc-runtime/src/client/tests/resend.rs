@@ -230,7 +230,7 @@ async fn a_call_that_finds_no_connection_for_its_second_try_did_not_run() {
     );
     assert_eq!(
         format!("{error:#}"),
-        "DEADLINE_EXCEEDED: no connection within 60s: cannot connect: no server listens there \
+        "DEADLINE_EXCEEDED: no connection within 60s (Call::timeout or ClientBuilder::timeout): cannot connect: no server listens there \
          (hand.v1.Hand/rpc_echo at mem:resend-nobody, phase: connect, executed: no, \
          resent after: peer closed the connection): connection refused"
     );

@@ -55,7 +55,12 @@ async fn a_terminate_of_a_server_that_says_no_hello_is_not_executed() {
         (Code::DeadlineExceeded, Executed::No),
         "{error}"
     );
-    assert!(error.message().contains("has not said HELLO yet"), "{error}");
+    assert!(
+        error
+            .message()
+            .contains("has not said HELLO yet, so it hangs, has its ServerBuilder::max_connections"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

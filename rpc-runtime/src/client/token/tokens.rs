@@ -217,7 +217,7 @@ impl Tokens {
             Some(status) => failed(status),
             None => no_token(
                 Code::DeadlineExceeded,
-                "its source has not answered in the time of the call",
+                "its source has not answered in the time of the call: Call::timeout or ClientBuilder::timeout",
             ),
         }
     }

@@ -30,11 +30,14 @@ pub(in crate::conn) fn retire(
 
 fn reason_to_retire(settings: &Settings, unused_since: Option<Time>, now: Time) -> Option<String> {
     if old_at(settings).is_some_and(|at| at <= now) {
-        return Some(format!("connection is {:?} old", whole(now)));
+        return Some(format!("connection is {:?} old: Limits::max_age", whole(now)));
     }
     if idle_at(settings, unused_since).is_some_and(|at| at <= now) {
         let idle = now.saturating_sub(unused_since.unwrap_or(now));
-        return Some(format!("connection was idle for {:?}", whole(idle)));
+        return Some(format!(
+            "connection was idle for {:?}: Limits::max_idle",
+            whole(idle)
+        ));
     }
     None
 }

@@ -64,7 +64,10 @@ impl Ending<'_> {
 
     /// Ends the connection: the peer's HELLO did not come in time.
     pub(in crate::conn) fn time_out_handshake(&mut self) {
-        let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
+        let text = format!(
+            "no HELLO from peer in {:?}: Limits::handshake_timeout",
+            self.settings.handshake_timeout
+        );
         self.time_out(Cut::HandshakeTimeout, 0, text);
     }
 }

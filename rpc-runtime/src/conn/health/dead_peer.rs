@@ -35,13 +35,14 @@ impl Health {
     ) -> Option<(Cut, String)> {
         if self.stall_due(outbox, settings).is_some_and(|at| at <= now) {
             let time = settings.write_stall;
-            let text = format!("peer took less than {STALL_LEAST} bytes in {time:?}");
+            let text = format!("peer took less than {STALL_LEAST} bytes in {time:?}: Limits::write_stall");
             return Some((Cut::WriteStall, text));
         }
         if self.memory_check_at(outbox).is_some_and(|at| at <= now) {
             if holds_much && settings.memory.is_tight() {
                 let text = format!(
-                    "peer took less than {STALL_LEAST} bytes in {MEMORY_CHECK:?}, and memory is short"
+                    "peer took less than {STALL_LEAST} bytes in {MEMORY_CHECK:?}, and memory is short: \
+                     ServerBuilder::max_buffered_bytes"
                 );
                 return Some((Cut::WriteStall, text));
             }
@@ -49,7 +50,7 @@ impl Health {
         }
         if self.silence_due(settings).is_some_and(|at| at <= now) {
             let dead_after = settings.dead_after;
-            let text = format!("no sign of life from peer {dead_after:?} after a ping");
+            let text = format!("no sign of life from peer {dead_after:?} after a ping: Limits::dead_after");
             return Some((Cut::Silence, text));
         }
         None

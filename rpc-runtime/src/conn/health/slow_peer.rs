@@ -40,9 +40,11 @@ impl Slowness {
     /// What is said of it; none if there is nothing to say. `time` is how long too little came.
     pub(in crate::conn) fn text(self, time: Time) -> Option<String> {
         match self {
-            Self::Frame(len) => Some(format!("frame of {len} bytes did not come to its end in time")),
+            Self::Frame(len) => Some(format!(
+                "frame of {len} bytes did not come to its end in time: Limits::slow_frame"
+            )),
             Self::Message(_) => Some(format!(
-                "less than {STALL_LEAST} bytes of unfinished messages came in {time:?}"
+                "less than {STALL_LEAST} bytes of unfinished messages came in {time:?}: Limits::slow_frame"
             )),
             Self::None => None,
         }

@@ -61,7 +61,9 @@ impl Outbox {
             // The key of the details and their length take at most four bytes.
             let limit = max.saturating_sub(header.frame_len(0) + 4);
             let len = status.details().len();
-            notes.push(format!("details of {len} bytes left out: limit {limit}"));
+            notes.push(format!(
+                "details of {len} bytes left out: limit {limit}, of the caller's Limits::max_frame"
+            ));
             shorter = with_notes(status.message(), &notes);
             header.message = &shorter;
         }

@@ -458,15 +458,18 @@ impl StreamFault {
         let (code, text) = match self {
             Self::Overrun => (
                 Code::ResourceExhausted,
-                "the peer sends more of the stream than it was granted".to_owned(),
+                "the peer sends more of the stream than it was granted: the reader's Limits::stream_window"
+                    .to_owned(),
             ),
             Self::TooLong { len, max } => (
                 Code::ResourceExhausted,
-                format!("message of {len} bytes exceeds limit of {max}"),
+                format!("message of {len} bytes exceeds limit of {max}: the reader's Limits::max_message"),
             ),
             Self::InboxFull { max } => (
                 Code::ResourceExhausted,
-                format!("messages that were not taken yet exceed the limit of {max} bytes"),
+                format!(
+                    "messages that were not taken yet exceed the limit of {max} bytes: the reader's Limits::inbox_bytes"
+                ),
             ),
             Self::WrongLength(wrong) => (Code::Internal, wrong.to_string()),
             Self::Encoding(encoding) => (

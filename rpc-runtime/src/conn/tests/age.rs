@@ -48,7 +48,7 @@ fn old_connection_is_drained_and_says_why() {
     assert_eq!(goaways.len(), 2);
     for goaway in goaways {
         assert_eq!(goaway.reason, Reason::MaxAge.number());
-        assert_eq!(goaway.text, "connection is 100s old");
+        assert_eq!(goaway.text, "connection is 100s old: Limits::max_age");
         assert_eq!(goaway.drain_ms, 20_000);
     }
     assert!(matches!(pair.server.cause(), Cause::Closed));
@@ -291,7 +291,7 @@ fn idle_connection_is_drained() {
     pair.advance(ms(1));
     let goaways = goaways(&pair.client);
     assert_eq!(goaways[0].reason, Reason::MaxAge.number());
-    assert_eq!(goaways[0].text, "connection was idle for 100s");
+    assert_eq!(goaways[0].text, "connection was idle for 100s: Limits::max_idle");
     assert_closed(&pair);
 }
 
@@ -299,7 +299,10 @@ fn idle_connection_is_drained() {
 fn client_may_be_the_one_that_finds_its_connection_idle() {
     let mut pair = Pair::with(restless(), settings());
     pair.advance(secs(100));
-    assert_eq!(goaways(&pair.server)[0].text, "connection was idle for 100s");
+    assert_eq!(
+        goaways(&pair.server)[0].text,
+        "connection was idle for 100s: Limits::max_idle"
+    );
     assert_closed(&pair);
     let mut pair = Pair::with(restless(), restless());
     pair.advance(secs(101));

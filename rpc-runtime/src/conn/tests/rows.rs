@@ -160,7 +160,7 @@ fn a_row_may_come_while_the_balance_is_above_0_and_the_next_one_may_not() {
     assert!(
         status
             .message()
-            .contains("more of the stream than it was granted")
+            .contains("more of the stream than it was granted: the reader's Limits::stream_window")
     );
     assert_eq!(pair.server.conn.held(), InboxUse::default());
 }
@@ -186,7 +186,10 @@ fn the_limit_of_a_message_holds_for_each_in_a_row_and_not_for_the_row() {
         panic!("its stream is broken");
     };
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert_eq!(status.message(), "message of 1001 bytes exceeds limit of 1000");
+    assert_eq!(
+        status.message(),
+        "message of 1001 bytes exceeds limit of 1000: the reader's Limits::max_message"
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn a_frame_that_has_begun_comes_within_30_s_for_each_64_kib() {
         pair.advance(secs(time) - ms(1));
         assert!(pair.server.conn.end.is_live(), "{len}");
         pair.advance(ms(1));
-        assert_timed_out(&mut pair, "did not come to its end");
+        assert_timed_out(&mut pair, "did not come to its end in time: Limits::slow_frame");
     }
 }
 
@@ -66,7 +66,7 @@ fn a_length_that_comes_in_pieces_is_the_beginning_of_a_frame() {
     let mut pair = Pair::new();
     pair.server.read(&[0, 0], pair.now);
     pair.advance(secs(30));
-    assert_timed_out(&mut pair, "did not come to its end");
+    assert_timed_out(&mut pair, "did not come to its end in time: Limits::slow_frame");
 }
 
 #[test]

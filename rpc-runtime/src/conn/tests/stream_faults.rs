@@ -81,7 +81,7 @@ fn cases(id: CallId) -> Vec<Case<'static>> {
         ),
         ("compression 1", Code::Internal, vec![(packed, zeros(4))]),
         (
-            "message of 4194305 bytes exceeds limit of 4194304",
+            "message of 4194305 bytes exceeds limit of 4194304: the reader's Limits::max_message",
             Code::ResourceExhausted,
             vec![(first(id, (4 << 20) + 1), zeros(4))],
         ),

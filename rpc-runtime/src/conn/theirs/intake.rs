@@ -45,7 +45,10 @@ impl Refusal {
 
     /// The refusal of one-way requests for which the peer had no credit.
     pub(super) fn no_send_credit(settings: &Settings) -> Self {
-        let text = format!("one-way requests exceed {} bytes", settings.send_bytes);
+        let text = format!(
+            "one-way requests exceed {} bytes: the server's Limits::send_bytes",
+            settings.send_bytes
+        );
         Self::new(Code::ResourceExhausted, text, DropReason::Overload)
     }
 
@@ -68,8 +71,8 @@ struct FirstFrame {
 }
 
 /// The text of a refusal because memory is short.
-pub(crate) const MEMORY_SHORT: &str =
-    "the server holds nearly as many bytes of requests and replies as it may";
+pub(crate) const MEMORY_SHORT: &str = "the server holds nearly as many bytes of requests and replies as it may: its \
+                                       ServerBuilder::max_buffered_bytes";
 
 /// What this side lacks for a request; its sender could not know that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +100,9 @@ impl Shortage {
                 "this peer serves no procedures",
                 DropReason::UnknownProcedure,
             ),
-            Self::Metadata => exhausted("metadata of open requests exceeds its limit"),
+            Self::Metadata => {
+                exhausted("metadata of open requests exceeds the server's Limits::metadata_bytes")
+            }
             Self::Memory => exhausted(MEMORY_SHORT),
         }
     }
@@ -209,7 +214,7 @@ impl Theirs {
         }
         if len > settings.max_message {
             return exhausted(format!(
-                "request of {len} bytes exceeds limit of {}",
+                "request of {len} bytes exceeds limit of {}: the server's Limits::max_message",
                 settings.max_message
             ));
         }
@@ -225,7 +230,10 @@ impl Theirs {
             ));
         }
         if !self.requests.has_room(first.control, settings) {
-            return exhausted("calls exceed the announced limits".to_owned());
+            return exhausted(
+                "calls exceed the announced limits: the server's Limits::max_calls or Limits::call_bytes"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
@@ -640,7 +648,7 @@ impl Theirs {
                 if let RequestStage::Receiving(partial) = stage {
                     step.faults.expect_late(partial.assembly.missing());
                 }
-                let text = "deadline passed before the start";
+                let text = "deadline passed before the start: the caller's Call::timeout";
                 self.withdraw_request(id, Code::DeadlineExceeded, text, step);
             }
         }

@@ -337,9 +337,16 @@ fn flags_of(executed: Executed) -> Flags {
 pub(in crate::conn) fn dropped_status(unwanted: Option<Unwanted>) -> Status {
     let (code, text) = match unwanted {
         Some(Unwanted::Cancelled) => (Code::Cancelled, "cancelled by the caller"),
-        Some(Unwanted::Deadline) => (Code::DeadlineExceeded, "handler dropped at its deadline"),
-        Some(Unwanted::Drained) => (Code::Unavailable, "handler dropped at the end of the drain"),
+        Some(Unwanted::Deadline) => (
+            Code::DeadlineExceeded,
+            "handler dropped at its deadline: the caller's Call::timeout",
+        ),
+        Some(Unwanted::Drained) => (Code::Unavailable, DROPPED_AT_DRAIN),
         Some(Unwanted::Disconnected) | None => (Code::Unavailable, "handler dropped"),
     };
     Status::new(code, text)
 }
+
+/// The text for the caller of a handler that the end of a drain has dropped: of the server, or of one connection.
+const DROPPED_AT_DRAIN: &str = "handler dropped at the end of the drain: the server's ServerBuilder::drain_timeout, or \
+                                Limits::max_age_grace";

@@ -58,7 +58,7 @@ impl Theirs {
         // A short row has short messages.
         if row.len() as u64 > max_message && longest(row) > max_message {
             return protocol(format!(
-                "packed SEND {id} has a message of more than {max_message} bytes"
+                "packed SEND {id} has a message of more than {max_message} bytes: the reader's Limits::max_message"
             ));
         }
         let last_id = id.saturating_add(2 * (count as u64 - 1));

@@ -269,7 +269,10 @@ async fn a_peer_that_takes_nothing_is_cut_behind_any_buffering_stream() {
     let (client, _server, _gate) = open(10_000).await;
     start(&client, &Bytes::from(vec![b'x'; 300_000])).await.unwrap();
     let text = closed(&client).await.to_string();
-    assert!(text.contains("peer took less than 65536 bytes in 30s"), "{text}");
+    assert!(
+        text.contains("peer took less than 65536 bytes in 30s: Limits::write_stall"),
+        "{text}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,7 +76,12 @@ async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limi
             Err(error) => {
                 // Out of files or memory: trying again at once would spin, and open connections may end meanwhile.
                 server.counts().accept_errors.add();
-                tracing::warn!(address = listener.address(), %error, again_within = ?backoff, "accept failed");
+                tracing::warn!(
+                    address = listener.address(),
+                    %error,
+                    again_within = ?backoff,
+                    "accept failed: raise the limit of open files, or lower ServerBuilder::max_connections"
+                );
                 // Random, so that several listeners and servers do not all try at the same moment.
                 let pause = backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
                 if until(draining.as_mut(), sleep(pause)).await.is_none() {
@@ -132,7 +137,7 @@ async fn memory(server: &ServerState) {
         server.counts().accepts_paused.add();
         tracing::warn!(
             held = server.memory().held(),
-            "accepting no connections: they hold nearly as much memory as they may"
+            "accepting no connections: they hold nearly as much memory as they may: ServerBuilder::max_buffered_bytes"
         );
     }
     while server.memory().is_scarce() {

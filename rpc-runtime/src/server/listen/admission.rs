@@ -170,7 +170,8 @@ impl Handshakes {
 }
 
 /// Why a peer has lost its place among the handshakes.
-pub(super) const EVICTED: &str = "handshake given up: too many peers are in theirs";
+pub(super) const EVICTED: &str =
+    "handshake given up: too many peers are in theirs: ServerBuilder::max_handshakes";
 /// How long a peer keeps its place among the handshakes, even if others wait for it: its HELLO comes right behind its connect.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// The same over TLS, whose handshake takes a round trip: enough for a peer behind a satellite.

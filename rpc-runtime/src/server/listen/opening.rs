@@ -144,7 +144,7 @@ fn note_cut(server: &ServerState, peer: &Peer, cut: Cut) {
     let text = match cut {
         Cut::HandshakeEvicted => EVICTED.to_owned(),
         _ => format!(
-            "peer did not end its handshake in {:?}",
+            "peer did not end its handshake in {:?}: Limits::handshake_timeout",
             server.view().settings().handshake_timeout
         ),
     };

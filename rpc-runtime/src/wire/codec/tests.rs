@@ -270,7 +270,10 @@ fn frame_above_the_limit_is_refused_by_its_length_alone() {
             max: 65_536
         }
     );
-    assert_eq!(error.to_string(), "frame of 65537 bytes exceeds limit of 65536");
+    assert_eq!(
+        error.to_string(),
+        "frame of 65537 bytes exceeds limit of 65536: the reader's Limits::max_frame"
+    );
     let mut codec = FrameCodec::new(65_537);
     assert_eq!(codec.decode(&mut BytesMut::from(&b"\0\x01\0\x01"[..])), Ok(None));
 }

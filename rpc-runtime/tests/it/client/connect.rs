@@ -618,5 +618,10 @@ async fn the_connect_timeout_bounds_the_handshake_of_a_call_that_went_ahead() {
         (error.code(), error.executed()),
         (Code::Unavailable, Executed::Maybe)
     );
-    assert!(error.message().contains("no HELLO from peer in 2s"), "{error}");
+    assert!(
+        error
+            .message()
+            .contains("no HELLO from peer in 2s: Limits::handshake_timeout"),
+        "{error}"
+    );
 }

@@ -54,7 +54,10 @@ async fn a_call_to_an_endless_handler_ends_at_its_deadline() {
         (error.phase(), error.executed()),
         (Some(Phase::Wait), Executed::Maybe)
     );
-    assert_eq!(error.message(), "no reply within 50ms");
+    assert_eq!(
+        error.message(),
+        "no reply within 50ms (Call::timeout or ClientBuilder::timeout)"
+    );
     until(|| lab.hanging() == 0).await;
     assert_eq!(echo(&client, "next").await.unwrap(), "next");
 }
@@ -94,7 +97,7 @@ async fn a_call_without_a_server_tries_until_its_deadline() {
     assert!(
         error
             .message()
-            .starts_with("no connection within 2s: cannot connect: no server listens"),
+            .starts_with("no connection within 2s (Call::timeout or ClientBuilder::timeout): cannot connect: no server listens"),
         "{error}"
     );
     assert_eq!(error.peer(), Some("mem:client-deadlines-nobody"));
@@ -343,7 +346,10 @@ async fn hurried(client: &Client, procedure: &'static Procedure) {
 /// The load goes on after the end of the handler that polled it first, until its own deadline.
 async fn outlives(share: &Share) {
     let error = fails_after(LOAD - BOUND, share.join()).await;
-    assert_eq!(error.message(), "no reply within 10s");
+    assert_eq!(
+        error.message(),
+        "no reply within 10s (Call::timeout or ClientBuilder::timeout)"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ async fn a_call_beyond_the_limit_is_refused_until_one_has_ended() {
     );
     assert_eq!(
         error.message(),
-        "2 calls of this caller run already: wait for one to end"
+        "2 calls of this caller run already (the server's limit::concurrency): wait for one to end"
     );
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
     echo_as(&client, "modest").await.unwrap();

@@ -27,7 +27,7 @@ async fn a_call_beyond_the_rate_was_not_executed_and_its_error_says_when_to_come
     );
     assert_eq!(
         error.message(),
-        "the caller exceeds its rate of 10 calls in 1s: slow down"
+        "the caller exceeds its rate of 10 calls in 1s (the server's limit::rate): slow down"
     );
     assert_eq!(error.retry_after(), Some(Duration::from_millis(100)));
     assert_eq!(error.status().and_then(Status::retry_after), error.retry_after());

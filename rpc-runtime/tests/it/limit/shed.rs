@@ -74,7 +74,7 @@ async fn a_queue_that_stays_is_refused_until_it_is_gone() {
         );
         assert_eq!(
             error.message(),
-            "overloaded: for 100ms all calls have waited longer than 5ms"
+            "overloaded: for 100ms all calls have waited longer than 5ms: the server's limit::shed"
         );
         assert_eq!(error.retry_after(), Some(Duration::from_millis(100)));
     }

@@ -346,7 +346,7 @@ async fn a_deadline_ends_middleware_that_waits() {
     assert_eq!(error.executed(), Executed::No);
     assert_eq!(
         error.message(),
-        "not ended within 1s: its middleware still waited"
+        "not ended within 1s (Call::timeout or ClientBuilder::timeout): its middleware still waited"
     );
     assert!(begun.elapsed() < Duration::from_millis(1100));
     assert_eq!(lab.log(), ["middleware dropped"]);
@@ -386,7 +386,7 @@ async fn a_deadline_ends_middleware_that_waits_for_something_else_than_its_try()
         assert_eq!(
             (error.message(), error.executed()),
             (
-                "not ended within 1s: its middleware still waited",
+                "not ended within 1s (Call::timeout or ClientBuilder::timeout): its middleware still waited",
                 Executed::Maybe
             ),
             "{way:?}"
@@ -402,9 +402,16 @@ async fn the_deadline_of_a_try_is_that_of_the_call() {
     let error = within(call.send_recv::<_, ()>(&HANG, ())).await.unwrap_err();
     assert_eq!(
         (error.message(), error.executed()),
-        ("no reply within 1s", Executed::Maybe)
+        (
+            "no reply within 1s (Call::timeout or ClientBuilder::timeout)",
+            Executed::Maybe
+        )
     );
-    assert!(lab.log()[1].contains("no reply within 1s"), "{:?}", lab.log());
+    assert!(
+        lab.log()[1].contains("no reply within 1s (Call::timeout or ClientBuilder::timeout)"),
+        "{:?}",
+        lab.log()
+    );
 }
 
 #[tokio::test(crate = "test_support::gate")]

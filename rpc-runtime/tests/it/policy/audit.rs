@@ -105,14 +105,17 @@ async fn too_many_denials_drain_the_connection() {
     }
     assert_eq!(
         (goaways[0].reason, &*goaways[0].text),
-        (4, "too many calls were denied, the last: vault.v1.Vault/read")
+        (
+            4,
+            "too many calls were denied (Limits::max_denials), the last: vault.v1.Vault/read"
+        )
     );
     let counters = server.handle.counters();
     assert_eq!((counters.calls_denied(), counters.drained_by_denials()), (5, 1));
     let last = logged.audit().pop().unwrap();
     assert_eq!(
-        last.pick(&["message", "decision", "denials", "procedure"]),
-        "connection drained 5 vault.v1.Vault/read"
+        last.pick(&["message", "decision", "denials", "limit", "procedure"]),
+        "connection drained 5 Limits::max_denials vault.v1.Vault/read"
     );
     drop(peer);
     server.stop().await;

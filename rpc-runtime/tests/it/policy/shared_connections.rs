@@ -58,7 +58,7 @@ async fn the_denials_of_one_caller_refuse_that_one_and_no_other() {
     assert_eq!(
         (error.message(), error.retry_after()),
         (
-            "too many calls of this caller were denied: its calls are refused for another 60 s",
+            "too many calls of this caller were denied (the server's Limits::max_denials): its calls are refused for another 60 s",
             None
         )
     );

@@ -66,7 +66,7 @@ async fn a_flooding_peer_is_cut_counted_and_logged_once() {
         }
     })
     .await;
-    let text = "protocol error: too many faults, the last: frame of an unknown kind";
+    let text = "protocol error: too many faults (Limits::max_faults), the last: frame of an unknown kind";
     assert_eq!(said(&logged), [format!("excess {text} 0")]);
 }
 

@@ -420,6 +420,10 @@ async fn a_call_over_the_servers_limit_is_refused_and_not_executed() {
         (error.code(), error.executed()),
         (Code::ResourceExhausted, Executed::No)
     );
+    assert_eq!(
+        error.message(),
+        "the server runs 2 calls already: its ServerBuilder::max_waiting_handlers"
+    );
     assert!(
         within(clients[0].ping()).await.is_ok(),
         "the control service is not limited"

@@ -343,7 +343,7 @@ async fn a_dropped_server_frees_its_addresses_and_drops_its_calls() {
 
 #[tokio::test(crate = "test_support::gate")]
 async fn a_dropped_server_logs_which_calls_it_drops_and_no_timeout() {
-    const OVER: &str = "drain: the drain timeout is over, dropping open calls";
+    const OVER: &str = "drain: ServerBuilder::drain_timeout is over, dropping open calls";
     for has_call in [false, true] {
         let logged = Logged::here();
         let lab = Lab::default();

@@ -110,12 +110,12 @@ async fn what_was_ready_comes_before_the_failure_behind_it() {
         (
             message(&too_long),
             Code::ResourceExhausted,
-            "message of 2003 bytes of row.v1.Row/list exceeds the caller's limit of 1000",
+            "message of 2003 bytes of row.v1.Row/list exceeds the caller's limit of 1000: its Limits::max_message",
         ),
         (
             message(&far_too_long),
             Code::ResourceExhausted,
-            "message of 20004 bytes of row.v1.Row/list exceeds the caller's limit of 1000",
+            "message of 20004 bytes of row.v1.Row/list exceeds the caller's limit of 1000: its Limits::max_message",
         ),
     ] {
         let (client, _) = served([message("one"), message(""), message("three"), last]).await;

@@ -158,7 +158,10 @@ async fn a_stream_cut_by_a_close_says_so() {
     let mut replies: Streaming<String> = within(call).await.unwrap();
     within(replies.message()).await.unwrap();
     let error = within(client.close()).await.unwrap_err();
-    assert!(error.to_string().contains("were cut"), "{error}");
+    assert!(
+        error.to_string().contains("were cut: ClientBuilder::timeout"),
+        "{error}"
+    );
     let error = within(replies.message()).await.unwrap_err();
     assert!(error.to_string().contains("this client was closed"), "{error}");
 }
@@ -222,7 +225,12 @@ async fn an_idle_stream_fails_at_its_idle_timeout() {
     assert_eq!(read, ["here"]);
     let error = end.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
-    assert!(error.message().contains("no message moved for 5s"), "{error}");
+    assert!(
+        error
+            .message()
+            .contains("no message moved for 5s: Call::idle_timeout"),
+        "{error}"
+    );
 }
 
 #[tokio::test(crate = "test_support::gate")]

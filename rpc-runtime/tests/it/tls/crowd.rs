@@ -42,7 +42,7 @@ async fn a_tls_peer_that_does_not_go_on_loses_its_place_to_a_newcomer() {
         // It is closed, or reset because the server has not read all.
         let mut rest = Vec::new();
         let _ = within(stranger.read_to_end(&mut rest)).await;
-        let says = "handshake given up: too many peers are in theirs";
+        let says = "handshake given up: too many peers are in theirs: ServerBuilder::max_handshakes";
         until(|| logged.all().contains(says)).await;
         assert_eq!(
             server.handle.counters().tls_handshakes_failed(),

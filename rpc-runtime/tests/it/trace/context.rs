@@ -106,7 +106,7 @@ async fn a_trace_counts_in_the_memory_of_open_requests() {
     assert!(
         error
             .message()
-            .contains("metadata of open requests exceeds its limit"),
+            .contains("metadata of open requests exceeds the server's Limits::metadata_bytes"),
         "{error}"
     );
 }

@@ -44,7 +44,9 @@ fn excess(result: Result<impl std::fmt::Debug, Error>, executed: Executed) {
         (Code::ResourceExhausted, executed),
         "{error}"
     );
-    assert!(error.to_string().contains("bytes of memory"), "{error}");
+    let advice =
+        "bytes of memory once it is decoded: send less at once, or raise the reader's Limits::decode_bytes";
+    assert!(error.to_string().contains(advice), "{error}");
 }
 
 #[tokio::test]

@@ -164,9 +164,9 @@ async fn the_source_is_asked_once_for_all_calls_that_wait() {
         (Code::DeadlineExceeded, Executed::No)
     );
     assert!(
-        error
-            .message()
-            .contains("its source has not answered in the time of the call"),
+        error.message().contains(
+            "its source has not answered in the time of the call: Call::timeout or ClientBuilder::timeout"
+        ),
         "{error}"
     );
     assert_eq!(source.asked(), 1);
