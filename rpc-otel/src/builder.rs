@@ -1,6 +1,6 @@
 //! Builder: what is exported, and where to.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
 use opentelemetry_sdk::{
@@ -11,7 +11,7 @@ use rpc_runtime::{Error, Status};
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, prelude::*, registry::LookupSpan};
 
-use crate::{collector::Collector, exporter::Exporter, linker};
+use crate::{collector::Collector, exporter::Exporter, linker, metrics::Metrics, spans::Spans};
 
 /// Makes a builder of an exporter to the collector at `endpoint`: `grpc://host:port`, or `grpcs://host:port` with TLS.
 ///
@@ -23,6 +23,7 @@ pub fn builder(endpoint: impl Into<String>) -> Builder {
         attributes: Vec::new(),
         ratio: 1.0,
         level: LevelFilter::INFO,
+        interval: None,
         timeout: TIMEOUT,
     }
 }
@@ -36,17 +37,19 @@ pub struct Builder {
     attributes: Vec<(String, String)>,
     ratio: f64,
     level: LevelFilter,
+    /// Between two batches of metrics; none if they are not exported.
+    interval: Option<Duration>,
     timeout: Duration,
 }
 
 impl Builder {
-    /// Sets the name of this service, which all its spans carry. Default: `unknown_service`, or `OTEL_SERVICE_NAME` of the environment.
+    /// Sets the name of this service, which all its spans and metrics carry. Default: `unknown_service`, or `OTEL_SERVICE_NAME` of the environment.
     pub fn service(mut self, name: impl Into<String>) -> Self {
         self.service = Some(name.into());
         self
     }
 
-    /// Adds an attribute of this process to all its spans, such as `("deployment.environment.name", "test")`.
+    /// Adds an attribute of this process to all its spans and metrics, such as `("deployment.environment.name", "test")`.
     pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.attributes.push((key.into(), value.into()));
         self
@@ -66,6 +69,15 @@ impl Builder {
         self
     }
 
+    /// Also exports [metrics](rpc_runtime::metrics), each `interval`, and once more at the end. Default: no metrics.
+    ///
+    /// OpenTelemetry's own default is 60 s. The metrics are those of the whole process, so one exporter of a process is enough. Instruments
+    /// that the program has at OpenTelemetry's SDK are not exported by it.
+    pub fn metrics(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
     /// Limits how long the collector may take for one batch, and how long [`Exporter::flush`] and [`Exporter::shutdown`] may take.
     /// Default: 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -78,7 +90,7 @@ impl Builder {
     /// # Errors
     ///
     /// FAILED_PRECONDITION if the process has a subscriber already, which needs [`Builder::layer`] instead, or another
-    /// [`Linker`](rpc_runtime::trace::Linker). INVALID_ARGUMENT for an endpoint that is no address of gRPC.
+    /// [`Linker`](rpc_runtime::trace::Linker). INVALID_ARGUMENT for an endpoint that is no address of gRPC, and for an interval of zero.
     pub fn install(self) -> Result<Exporter, Error> {
         let (layer, exporter) = self.layer()?;
         let installed = tracing_subscriber::registry().with(layer).try_init();
@@ -95,7 +107,7 @@ impl Builder {
     /// # Errors
     ///
     /// FAILED_PRECONDITION if the process has another [`Linker`](rpc_runtime::trace::Linker). INVALID_ARGUMENT for an endpoint that is no
-    /// address of gRPC.
+    /// address of gRPC, and for an interval of zero.
     pub fn layer<S>(self) -> Result<(impl Layer<S> + Send + Sync, Exporter), Error>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -106,9 +118,14 @@ impl Builder {
             attributes,
             ratio,
             level,
+            interval,
             timeout,
         } = self;
-        let collector = Collector::new(&endpoint, timeout)?;
+        if interval.is_some_and(|interval| interval.is_zero()) {
+            let text = "the interval of metrics is zero: give the time between two batches, such as 60 s";
+            return Err(Status::invalid_argument(text).into());
+        }
+        let collector = Arc::new(Collector::new(&endpoint, timeout)?);
         linker::set()?;
         let attributes = attributes
             .into_iter()
@@ -117,12 +134,14 @@ impl Builder {
         if let Some(service) = service {
             resource = resource.with_service_name(service);
         }
+        let resource = resource.build();
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
         let provider = SdkTracerProvider::builder()
-            .with_resource(resource.build())
+            .with_resource(resource.clone())
             .with_sampler(sampler)
-            .with_batch_exporter(collector)
+            .with_batch_exporter(Spans::new(Arc::clone(&collector)))
             .build();
+        let metrics = interval.map(|interval| Metrics::start(collector, &resource, interval));
         // For those who use OpenTelemetry beside `tracing`.
         global::set_tracer_provider(provider.clone());
         let layer = tracing_opentelemetry::layer()
@@ -131,7 +150,7 @@ impl Builder {
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_filter(level);
-        Ok((layer, Exporter::new(provider, timeout)))
+        Ok((layer, Exporter::new(provider, metrics, timeout)))
     }
 }
 

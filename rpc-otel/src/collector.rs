@@ -1,29 +1,18 @@
-//! Collector: sends spans to a collector of OpenTelemetry, by OTLP over gRPC.
+//! Collector: a collector of OpenTelemetry, which is called by OTLP over gRPC.
 
 use std::{fmt, time::Duration};
 
-use opentelemetry_proto::{
-    tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
-    transform::{
-        common::tonic::ResourceAttributesWithSchema, trace::tonic::group_spans_by_resource_and_scope,
-    },
-};
-use opentelemetry_sdk::{
-    Resource,
-    error::{OTelSdkError, OTelSdkResult},
-    trace::{SpanData, SpanExporter},
-};
 use rpc_http::Grpc;
-use rpc_runtime::{Client, Error, Status, server::Procedure};
+use rpc_runtime::{Client, Error, Status, codegen::prost::Message, server::Procedure};
 use tokio::runtime::{self, Runtime};
 
-/// A collector of spans.
+/// A collector, and the thread that calls it.
+///
+/// Its connection lives on a runtime of its own, because a thread that exports has none, and that of the program may wait for the export.
 pub(crate) struct Collector {
     client: Client,
     timeout: Duration,
-    resource: ResourceAttributesWithSchema,
-    /// None once it is dropped. Its connection lives here, because the thread that exports has no runtime, and that of the program may
-    /// wait for the export.
+    /// None once it is dropped.
     runtime: Option<Runtime>,
 }
 
@@ -44,7 +33,7 @@ impl Collector {
             .thread_name("rpc-otel")
             .enable_all()
             .build()
-            .map_err(|error| Status::unavailable(format!("no thread for the export of spans: {error}")))?;
+            .map_err(|error| Status::unavailable(format!("no thread for the export: {error}")))?;
         let client = Client::builder(endpoint)
             .protocol(Grpc::new())
             // Otherwise each export would make spans to export.
@@ -53,48 +42,26 @@ impl Collector {
         Ok(Self {
             client: client.with_procedures(&PROCEDURES),
             timeout,
-            resource: ResourceAttributesWithSchema::default(),
             runtime: Some(runtime),
         })
     }
-}
 
-impl SpanExporter for Collector {
-    fn export(&self, batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
-        let request = ExportTraceServiceRequest {
-            resource_spans: group_spans_by_resource_and_scope(batch, &self.resource),
-        };
-        let (client, timeout) = (self.client.clone(), self.timeout);
-        let sending = self.runtime.as_ref().map(|runtime| {
-            runtime.spawn(async move {
-                let call = client.call().timeout(timeout);
-                call.send_recv::<_, ExportTraceServiceResponse>(&EXPORT, request)
-                    .await
-            })
-        });
-        async move {
-            let Some(sending) = sending else {
-                return Err(OTelSdkError::AlreadyShutdown);
-            };
-            let sent = sending
-                .await
-                .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))?;
-            let response = sent.map_err(|error| OTelSdkError::InternalFailure(error.to_string()))?;
-            match response
-                .partial_success
-                .filter(|partial| partial.rejected_spans > 0)
-            {
-                None => Ok(()),
-                Some(partial) => Err(OTelSdkError::InternalFailure(format!(
-                    "the collector rejected {} spans: {}",
-                    partial.rejected_spans, partial.error_message
-                ))),
-            }
+    /// How long it may take for one batch.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A client of it, for tasks of its runtime. They must not keep the collector itself: that keeps them.
+    pub(crate) fn client(&self) -> CollectorClient {
+        CollectorClient {
+            client: self.client.clone(),
+            timeout: self.timeout,
         }
     }
 
-    fn set_resource(&mut self, resource: &Resource) {
-        self.resource = resource.into();
+    /// Its runtime; none once it is dropped.
+    pub(crate) fn runtime(&self) -> Option<&Runtime> {
+        self.runtime.as_ref()
     }
 }
 
@@ -115,9 +82,41 @@ impl fmt::Debug for Collector {
     }
 }
 
+/// Calls a collector.
+#[derive(Clone)]
+pub(crate) struct CollectorClient {
+    client: Client,
+    timeout: Duration,
+}
+
+impl CollectorClient {
+    /// Sends one batch, within the timeout.
+    ///
+    /// # Errors
+    ///
+    /// What the collector answers, or why it cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call. The collector may have taken the batch.
+    pub(crate) async fn send<Request: Message + 'static, Response: Message + Default>(
+        &self,
+        procedure: &'static Procedure,
+        request: Request,
+    ) -> Result<Response, Error> {
+        let call = self.client.call().timeout(self.timeout);
+        call.send_recv(procedure, request).await
+    }
+}
+
 /// Of `opentelemetry/proto/collector/trace/v1/trace_service.proto`.
-static EXPORT: Procedure = Procedure::new(
+pub(crate) static EXPORT_SPANS: Procedure = Procedure::new(
     "opentelemetry.proto.collector.trace.v1.TraceService/Export",
     0xf18b_4a34_5305_bf9c,
 );
-static PROCEDURES: [Procedure; 1] = [EXPORT];
+/// Of `opentelemetry/proto/collector/metrics/v1/metrics_service.proto`.
+pub(crate) static EXPORT_METRICS: Procedure = Procedure::new(
+    "opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    0xa69e_91b2_baa6_4296,
+);
+static PROCEDURES: [Procedure; 2] = [EXPORT_SPANS, EXPORT_METRICS];

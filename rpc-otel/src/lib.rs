@@ -1,4 +1,4 @@
-//! Exports the spans of calls of [`rpc_runtime`] by OpenTelemetry, to a collector that takes OTLP by gRPC.
+//! Exports spans and metrics of [`rpc_runtime`] by OpenTelemetry, to a collector that takes OTLP by gRPC.
 //!
 //! One call sets it up for the whole process:
 //!
@@ -29,21 +29,41 @@
 //! # }
 //! ```
 //!
+//! # Metrics
+//!
+//! [`Builder::metrics`] also sends the metrics of the process, at an interval and at the end. They are those of [`rpc_runtime::metrics`]: with
+//! all their counts and buckets, under OpenTelemetry's names.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! # fn set_up() -> Result<rpc_otel::Exporter, rpc_runtime::Error> {
+//! rpc_otel::builder("grpc://127.0.0.1:4317").service("kv").metrics(Duration::from_secs(60)).install()
+//! # }
+//! ```
+//!
 //! # What it costs and what it bounds
 //!
 //! Finished spans wait in a queue of 2048; what comes beyond that is dropped. A thread of its own sends them every 5 s, or when 512 are
 //! there, by a client of `rpc-runtime` with a runtime of its own. No call waits for the collector, and a collector that is away costs
-//! spans and nothing else.
+//! spans and nothing else. Of metrics only the batch that is being sent is in memory, and each has all that was counted before.
 
 /// The Rust blocks of the page are compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/how-to/trace-calls.md")]
 mod page {}
 
+/// The same of the page of metrics.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/send-metrics.md")]
+mod metrics_page {}
+
 mod builder;
 mod collector;
 mod exporter;
 mod linker;
+mod metrics;
+mod spans;
 
 pub use self::{
     builder::{Builder, builder},

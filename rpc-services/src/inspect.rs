@@ -2,6 +2,7 @@
 
 mod answers;
 mod on_the_wire;
+mod procedures;
 
 use rpc_runtime::server::{Handler, Incoming, Procedure, Service};
 
@@ -10,7 +11,8 @@ use crate::rpc::inspect::v1::InspectServer;
 
 /// The service `rpc.inspect.v1.Inspect`: shows what the servers and clients of the process do now.
 ///
-/// It lists connections, calls in flight, and limits with their use, as [`rpc_runtime::inspect`] does within the process.
+/// It lists connections, calls in flight, and limits with their use, as [`rpc_runtime::inspect`] does within the process, and procedures with
+/// their rates, errors and latencies, as [`rpc_runtime::metrics`] counts them.
 ///
 /// Only callers that may terminate the server may call it. Without [`policy`](rpc_runtime::server::ServerBuilder::policy) that is what
 /// [`TerminatePolicy`](rpc_runtime::server::TerminatePolicy) allows: by default the server's own user by a Unix socket, and this process. Over

@@ -1,7 +1,7 @@
 //! gRPC's health service and server reflection, and a look into a live server, for servers of [`rpc_runtime`].
 //!
 //! [`Health`] says whether a server and its services can take calls, to load balancers, to Kubernetes and to clients. [`Reflection`] says what
-//! the server serves, to tools such as grpcurl. [`Inspect`] shows connections, calls in flight and limits to those who may terminate the server.
+//! the server serves, to tools such as grpcurl. [`Inspect`] shows connections, calls in flight, procedures and limits to those who may terminate the server.
 //! They are services as any other: served over the native protocol, and over gRPC by a
 //! server with the guest of the crate `rpc-http`.
 //!

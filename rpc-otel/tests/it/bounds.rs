@@ -1,4 +1,4 @@
-//! A collector that is not there, or that never answers, costs spans and a bounded time.
+//! A collector that is not there, or that never answers, costs spans and a bounded time, with metrics or without.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,9 @@ use crate::{
 
 /// Makes some spans, and shuts the exporter down. Returns how long that took.
 async fn shutdown_after_spans(address: &str) -> Duration {
-    let builder = rpc_otel::builder(address).timeout(Duration::from_millis(300));
+    let builder = rpc_otel::builder(address)
+        .metrics(Duration::from_secs(60))
+        .timeout(Duration::from_millis(300));
     let (layer, exporter) = builder.layer().unwrap();
     let subscriber = subscribe(layer);
     let server = serve_one(Hop::default()).await;
@@ -41,6 +43,35 @@ async fn a_shutdown_is_bounded_if_the_collector_is_silent() {
     let address = format!("grpc://{}", listener.local_addr().unwrap());
     let took = shutdown_after_spans(&address).await;
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_flush_is_bounded_and_says_that_the_metrics_were_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("grpc://{}", listener.local_addr().unwrap());
+    let builder = rpc_otel::builder(address)
+        .metrics(Duration::from_secs(60))
+        .timeout(Duration::from_millis(300));
+    let (layer, exporter) = builder.layer().unwrap();
+    let subscriber = subscribe(layer);
+    let begun = Instant::now();
+    // There is no span, so this is of the metrics.
+    let error = exporter.flush().unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(
+        error.message().starts_with("the metrics were not sent: "),
+        "{error}"
+    );
+    drop(subscriber);
+}
+
+#[test]
+fn an_interval_of_zero_is_refused() {
+    let builder = rpc_otel::builder("grpc://127.0.0.1:4317").metrics(Duration::ZERO);
+    let error = builder.install().unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("interval"), "{error}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Spans of real calls, exported to a collector that reads OTLP.
+//! Spans and metrics of real calls, exported to a collector that reads OTLP.
 
 mod bounds;
 mod collector;
 mod hop;
+mod metrics;
 mod two_hops;
 
 use tracing::{

@@ -5,11 +5,16 @@ use std::time::Duration;
 use rpc_runtime::{
     Context, Result, Status,
     inspect::{CallQuery, ConnectionQuery, limits},
+    prost_types,
 };
 
-use super::on_the_wire::{call, connection, limit};
+use super::{
+    on_the_wire::{call, connection, limit},
+    procedures::{MOST_WINDOW, Measured},
+};
 use crate::rpc::inspect::v1::{
     CallsReply, CallsRequest, ConnectionsReply, ConnectionsRequest, Inspect, LimitsReply, LimitsRequest,
+    ProceduresReply, ProceduresRequest,
 };
 
 /// The procedures of the service.
@@ -48,6 +53,19 @@ impl Inspect for Answers {
         })
     }
 
+    async fn rpc_procedures(&self, _: &Context, request: ProceduresRequest) -> Result<ProceduresReply> {
+        let ProceduresRequest {
+            procedure,
+            window,
+            most: asked,
+        } = request;
+        let measured = match self::window(window)? {
+            Duration::ZERO => Measured::since_the_beginning(),
+            window => Measured::within(window).await,
+        };
+        Ok(measured.reply(&procedure, most(asked)))
+    }
+
     async fn rpc_limits(&self, _: &Context, _: LimitsRequest) -> Result<LimitsReply> {
         let found = limits();
         let more = found.entries().len().saturating_sub(MOST_LIMITS);
@@ -56,6 +74,20 @@ impl Inspect for Answers {
             limits: found.iter().take(MOST_LIMITS).map(limit).collect(),
         })
     }
+}
+
+/// The window that is asked for; zero for none.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT for one that is negative or too long.
+fn window(asked: Option<prost_types::Duration>) -> Result<Duration> {
+    let window = asked.map_or(Ok(Duration::ZERO), Duration::try_from).ok();
+    let window = window.filter(|window| *window <= MOST_WINDOW);
+    window.ok_or_else(|| {
+        let text = format!("the window is negative or too long: give a time from 0 s to {MOST_WINDOW:?}");
+        Status::invalid_argument(text)
+    })
 }
 
 /// How many entries a reply has if its caller asks for `asked`.

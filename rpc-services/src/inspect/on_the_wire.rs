@@ -75,6 +75,6 @@ pub(super) fn limit(view: &LimitView) -> Limit {
 }
 
 /// None for a time of more than 292 billion years.
-fn time(time: Duration) -> Option<prost_types::Duration> {
+pub(super) fn time(time: Duration) -> Option<prost_types::Duration> {
     time.try_into().ok()
 }

@@ -1,23 +1,27 @@
 //! Inspection: who may look, and what they see.
 
+use std::{sync::Arc, time::Duration};
+
 use prost::Message;
 use rpc_http::Http;
 use rpc_runtime::{
-    Code, Server,
-    server::{ServerBuilder, TerminatePolicy},
+    Code, Context, Server, Status,
+    metrics::{Side, snapshot},
+    server::{Handler, Incoming, Procedure, ServerBuilder, Service, TerminatePolicy},
 };
 use rpc_services::{
     Inspect,
     rpc::inspect::v1::{
         CallsReply, CallsRequest, ConnectionsReply, ConnectionsRequest, InspectClient, LimitsReply,
-        LimitsRequest, limit::Value,
+        LimitsRequest, ProceduresRequest, limit::Value,
     },
 };
 use test_support::{
     Lab, Running,
     lab::{WAIT, start},
-    serve, unix, within,
+    serve, unix, until, within,
 };
+use tokio::sync::Notify;
 
 use crate::caller::{Answer, Caller, prefixed};
 
@@ -59,6 +63,7 @@ async fn only_those_that_may_terminate_the_server_may_look_over_either_protocol(
         let answers = [
             ask(&grpc, "rpc_connections", &ConnectionsRequest::default()).await,
             ask(&grpc, "rpc_calls", &CallsRequest::default()).await,
+            ask(&grpc, "rpc_procedures", &ProceduresRequest::default()).await,
             ask(&grpc, "rpc_limits", &LimitsRequest {}).await,
         ];
         for answer in answers {
@@ -201,5 +206,167 @@ async fn a_look_shows_connections_calls_and_limits() {
     lab.release();
     within(waiting).await.unwrap().unwrap();
     drop((native, client, grpc));
+    server.stop().await;
+}
+
+/// No other test calls it, so its numbers stand still. Fails with NOT_FOUND if the request is empty, waits if it is `wait`.
+static COUNT: Procedure = Procedure::new("inspect.v1.Counted/rpc_count", 721);
+static NOTE: Procedure = Procedure::new("inspect.v1.Counted/rpc_note", 722);
+static COUNTED: [Procedure; 2] = [COUNT, NOTE];
+
+#[derive(Clone, Default)]
+struct Counted(Arc<Notify>);
+
+impl Service for Counted {
+    fn name(&self) -> &'static str {
+        "inspect.v1.Counted"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &COUNTED
+    }
+
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        let go_on = Arc::clone(&self.0);
+        match index {
+            0 => call.handle(move |_: Context, text: String| async move {
+                match &*text {
+                    "" => return Err(Status::not_found("there is nothing")),
+                    "wait" => go_on.notified().await,
+                    _ => {}
+                }
+                Ok(text)
+            }),
+            1 => call.handle(|_: Context, ()| async move { Ok(()) }),
+            _ => call.unknown(),
+        }
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn procedures_have_their_counts_errors_rates_and_latencies() {
+    let counted = Counted::default();
+    let (_, server) = inspectable("tcp://127.0.0.1:0", |server| {
+        server
+            .terminate_policy(TerminatePolicy::loopback())
+            .service(counted.clone())
+    })
+    .await;
+    let client = server.client().await;
+    let inspect = InspectClient::from(client.clone());
+    for text in ["a", "b", ""] {
+        let called = within(client.call().send_recv::<_, String>(&COUNT, text.to_owned())).await;
+        assert_eq!(called.is_err(), text.is_empty());
+    }
+    within(client.call().send(&NOTE, ())).await.unwrap();
+    within(client.barrier()).await.unwrap();
+    let waiting = start(&client, &COUNT, "wait");
+    until(|| {
+        let snapshot = snapshot();
+        let mut calls = snapshot.procedures().iter();
+        calls.any(|one| one.path() == COUNT.path() && one.side() == Side::Server && one.in_flight() == 1)
+    })
+    .await;
+
+    let request = ProceduresRequest {
+        procedure: "inspect.v1.Counted/".to_owned(),
+        ..Default::default()
+    };
+    let reply = within(inspect.send_recv().procedures(request.clone()))
+        .await
+        .unwrap();
+    let found: Vec<_> = reply
+        .procedures
+        .iter()
+        .map(|one| (&*one.procedure, &*one.side, &*one.protocol))
+        .collect();
+    let expected = [
+        (COUNT.path(), "server", "native"),
+        (COUNT.path(), "client", "native"),
+        (NOTE.path(), "server", "native"),
+    ];
+    assert_eq!(found, expected);
+    let served = &reply.procedures[0];
+    assert_eq!((served.in_flight, served.started), (1, 4));
+    assert_eq!((served.ended, served.errors), (3, 1));
+    let codes = [("OK".to_owned(), 2), ("NOT_FOUND".to_owned(), 1)];
+    assert_eq!(served.codes, codes.into_iter().collect());
+    let age = Duration::try_from(reply.window.unwrap()).unwrap().as_secs_f64();
+    let calls = served.rate.unwrap() * age;
+    assert!((calls - 3.0).abs() < 0.001, "{calls} calls in {age} s");
+    // The histogram is that of the metrics.
+    let snapshot = snapshot();
+    let mut all = snapshot.procedures().iter();
+    let latency = all
+        .find(|one| one.path() == COUNT.path() && one.side() == Side::Server)
+        .unwrap()
+        .latency();
+    for (told, part) in [(served.p50, 0.5), (served.p90, 0.9), (served.p99, 0.99)] {
+        assert_eq!(
+            told.map(|time| time.try_into().unwrap()),
+            latency.quantile(part),
+            "{part}"
+        );
+    }
+    let noted = &reply.procedures[2];
+    assert_eq!((noted.started, noted.p50), (0, None));
+    assert_eq!(noted.one_ways, [("handled".to_owned(), 1)].into_iter().collect());
+
+    // A list has a bound, and says what is missing.
+    let first = ProceduresRequest {
+        most: 1,
+        ..request.clone()
+    };
+    let first = within(inspect.send_recv().procedures(first)).await.unwrap();
+    assert_eq!((first.procedures.len(), first.left_out), (1, 2));
+
+    counted.0.notify_one();
+    within(waiting).await.unwrap().unwrap();
+    // In a window only its own calls count: not the one that failed before.
+    let calling = tokio::spawn({
+        let client = client.clone();
+        async move {
+            loop {
+                let called = client.call().send_recv::<_, String>(&COUNT, "c".to_owned());
+                called.await.unwrap();
+            }
+        }
+    });
+    let asked = Duration::from_millis(50);
+    let request_window = ProceduresRequest {
+        window: Some(asked.try_into().unwrap()),
+        ..request.clone()
+    };
+    within(async {
+        loop {
+            let asking = inspect.send_recv().procedures(request_window.clone());
+            let reply = asking.await.unwrap();
+            let time = Duration::try_from(reply.window.unwrap()).unwrap();
+            assert!(time >= asked, "{time:?}");
+            let served = &reply.procedures[0];
+            assert_eq!(served.errors, 0);
+            let calls = served.rate.unwrap() * time.as_secs_f64();
+            assert!((calls - served.ended as f64).abs() < 0.001, "{calls}");
+            // No one-way call came in the window.
+            assert!(reply.procedures[2].one_ways.is_empty());
+            if served.ended > 0 {
+                break;
+            }
+        }
+    })
+    .await;
+    calling.abort();
+    assert!(calling.await.unwrap_err().is_cancelled());
+
+    for seconds in [-1, 21] {
+        let wrong = ProceduresRequest {
+            window: Some(rpc_runtime::prost_types::Duration { seconds, nanos: 0 }),
+            ..request.clone()
+        };
+        let error = within(inspect.send_recv().procedures(wrong)).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().contains("from 0 s to 20s"), "{error}");
+    }
+    drop((inspect, client));
     server.stop().await;
 }
