@@ -69,7 +69,7 @@ impl CallTrace {
         }
     }
 
-    /// Runs `f` within the span and the trace. It is never inlined, because most calls have neither.
+    /// Runs `f` within the span and the trace. Cold, because most calls have neither.
     #[cold]
     pub(crate) fn within<R>(&self, f: impl FnOnce() -> R) -> R {
         let _entered = self.enter();

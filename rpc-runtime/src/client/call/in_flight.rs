@@ -28,7 +28,7 @@ use crate::{
         inherited::inherited_deadline,
         timer::{self, LocalTimer},
     },
-    conn::{CallFailure, CallId, Cause, Connection, ReceivedReply, Request, Ticket, Time},
+    conn::{CallFailure, CallId, Cause, Connection, ReceivedReply, Request, Ticket, Time, micros},
     driver::{Clock, Wakes},
     message::{growth::Budget, nesting},
     metrics::CallCounts,
@@ -599,12 +599,6 @@ impl<'a> InFlightCall<'a> {
             None => error,
         }
     }
-}
-
-/// Not `as_micros`, which computes in 128 bits.
-#[inline]
-fn micros(time: Time) -> u64 {
-    time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
 }
 
 /// Gives back what the call holds.
