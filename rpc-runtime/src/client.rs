@@ -219,6 +219,7 @@ impl Client {
 /// Calls.
 impl Client {
     /// Begins a call, to which options can be added; stubs do this.
+    #[inline]
     pub fn call(&self) -> Call<'_> {
         Call::new(self)
     }

@@ -106,6 +106,7 @@ enum CallTimeout {
 
 /// Options.
 impl<'a> Call<'a> {
+    #[inline]
     pub(super) fn new(client: &'a Client) -> Self {
         let Inherited {
             handler,
@@ -123,9 +124,15 @@ impl<'a> Call<'a> {
             more: client.metadata().map(ExtraOptions::with_defaults),
         };
         if is_traced {
-            call.more_mut().trace = trace::current();
+            call.inherit_trace();
         }
         call
+    }
+
+    /// Lets the call belong to the trace of the handler that makes it.
+    #[cold]
+    fn inherit_trace(&mut self) {
+        self.more_mut().trace = trace::current();
     }
 
     /// Limits the whole call: to queue, to connect, to write and to wait. `None` for no limit of its own.

@@ -156,7 +156,7 @@ impl SharedConnection {
     }
 
     /// Locks the connection.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock(&self, clock: Clock, wakes: Wakes) -> Locked<'_> {
         let mut state = self.lock_state();
         let now = state.time(clock, self);

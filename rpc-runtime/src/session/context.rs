@@ -503,8 +503,10 @@ impl HandlerScope {
     #[inline]
     pub(super) fn make<F>(&self, make: impl FnOnce() -> F) -> F {
         let _entered = self.inherited.enter();
-        let _traced = self.trace.as_deref().map(CallTrace::enter);
-        make()
+        match &self.trace {
+            None => make(),
+            Some(trace) => trace.within(make),
+        }
     }
 
     /// Polls the handler's future. The error is what it panicked with.
@@ -516,8 +518,12 @@ impl HandlerScope {
     ) -> Poll<Result<F::Output, Panic>> {
         let _polled = self.owner.enter();
         let _entered = self.inherited.enter();
-        let _traced = self.trace.as_deref().map(CallTrace::enter);
-        match Panic::catch(|| handler.poll(cx)) {
+        let poll = || Panic::catch(|| handler.poll(cx));
+        let polled = match &self.trace {
+            None => poll(),
+            Some(trace) => trace.within(poll),
+        };
+        match polled {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         }

@@ -69,6 +69,13 @@ impl CallTrace {
         }
     }
 
+    /// Runs `f` within the span and the trace. Cold, because most calls have neither.
+    #[cold]
+    pub(crate) fn within<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _entered = self.enter();
+        f()
+    }
+
     /// Records how the call ended; `text` is that of its status.
     pub(crate) fn end(&self, code: Code, text: &str) {
         end::record_on_server(&self.span, code, text);

@@ -28,7 +28,7 @@ use crate::{
         inherited::inherited_deadline,
         timer::{self, LocalTimer},
     },
-    conn::{CallFailure, CallId, Cause, Connection, ReceivedReply, Request, Ticket, Time},
+    conn::{CallFailure, CallId, Cause, Connection, ReceivedReply, Request, Ticket, Time, micros},
     driver::{Clock, Wakes},
     message::{growth::Budget, nesting},
     metrics::CallCounts,
@@ -48,28 +48,36 @@ pub(super) struct InFlightCall<'a> {
     deadline: Deadline,
     /// True until the call is first enqueued, unless it waited for a connection; lets it reuse its start time.
     is_new: bool,
-    /// A shorter deadline for finding a connection.
-    connect_by: Option<Box<Deadline>>,
     class: CallClass,
     options: CallOptions,
     stage: CallStage<'a>,
+    /// None for most calls. Boxed, because calls are moved often, and up to 128 bytes are moved without a call of memcpy.
+    rare: Option<Box<RareParts>>,
+    /// Where the call is counted from its beginning to its end; none before and after, and if it is not counted.
+    counts: Option<&'static CallCounts>,
+    /// When it began, in the time of the connection that has its request, or how long it took once [`InFlightCall::is_timed`]: in
+    /// microseconds. Zero if only the clock can tell.
+    time_us: u64,
+    is_timed: bool,
+}
+
+/// What few calls have.
+#[derive(Default)]
+struct RareParts {
+    /// A shorter deadline for finding a connection.
+    connect_by: Option<Deadline>,
     /// Why the try before failed, once the call is retried.
     resent: Option<Box<str>>,
     retries: Retries,
     compressed: CompressedRequest,
     binding: Binding,
-    /// Where the call is counted from its beginning to its end; none before and after, and if it is not counted.
-    counts: Option<&'static CallCounts>,
-    /// When it began, in the time of the connection that has its request, or how long it took once [`InFlightCall::is_timed`]. Zero if
-    /// only the clock can tell.
-    time: Time,
-    is_timed: bool,
 }
 
 /// Whether a call may go by one connection only, because its request is made for that one.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Binding {
     /// Any connection will do.
+    #[default]
     Free,
     /// Only the connection that the call is queued on.
     Bound,
@@ -113,11 +121,7 @@ enum CompressedRequest {
 
 impl CompressedRequest {
     /// `message` as it is sent to a peer that accepts `compression`.
-    #[inline]
-    fn apply<'a, M: Message>(&mut self, message: &'a M, compression: Option<Compression>) -> Outgoing<'a, M> {
-        let Some(compression) = compression else {
-            return Outgoing::plain(message);
-        };
+    fn apply<'a, M: Message>(&mut self, message: &'a M, compression: Compression) -> Outgoing<'a, M> {
         if matches!(self, Self::NotTried) {
             *self = compression::compress(message, compression)
                 .map_or(Self::Plain, |compressed| Self::Compressed(Box::new(compressed)));
@@ -155,16 +159,12 @@ impl<'a> InFlightCall<'a> {
             more,
             deadline,
             is_new: false,
-            connect_by: None,
             class,
             options,
             stage: CallStage::Nowhere,
-            resent: None,
-            retries: Retries::default(),
-            compressed: CompressedRequest::default(),
-            binding: Binding::Free,
+            rare: None,
             counts: None,
-            time: Time::ZERO,
+            time_us: 0,
             is_timed: false,
         }
     }
@@ -188,18 +188,19 @@ impl<'a> InFlightCall<'a> {
     #[inline]
     pub(super) fn count_end(&mut self, code: Code) {
         if let Some(counts) = self.counts.take() {
-            let took = if self.is_timed { self.time } else { self.elapsed() };
-            // Not `as_micros`, which computes in 128 bits.
-            counts.end(code, took.as_secs() * 1_000_000 + u64::from(took.subsec_micros()));
+            let took_us = if self.is_timed {
+                self.time_us
+            } else {
+                self.elapsed_us()
+            };
+            counts.end(code, took_us);
         }
     }
 
     /// The time since the call began, by the clock.
     #[cold]
-    fn elapsed(&self) -> Duration {
-        self.deadline
-            .begun()
-            .map_or(Duration::ZERO, |begun| begun.elapsed())
+    fn elapsed_us(&self) -> u64 {
+        self.deadline.begun().map_or(0, |begun| micros(begun.elapsed()))
     }
 
     /// Returns why the call cannot be made.
@@ -246,14 +247,14 @@ impl<'a> InFlightCall<'a> {
             .deadline
             .at()
             .is_none_or(|at| fixed.at().is_some_and(|fixed| fixed < at));
-        self.connect_by = Some(Box::new(if is_first { fixed } else { self.deadline }));
+        self.rare_mut().connect_by = Some(if is_first { fixed } else { self.deadline });
     }
 
     /// Waits for the HELLO of a server, and binds the call to that connection. So its request can answer the HELLO.
     ///
     /// If the connection takes no calls any more when the request is to go out, the call fails, and [`InFlightCall::is_unbound`].
     pub(super) async fn wait_for_hello(&mut self) -> Result<Arc<ClientConnection>, Error> {
-        let deadline = *self.connect_by.as_deref().unwrap_or(&self.deadline);
+        let deadline = *self.connect_by();
         let on = match self.channel.current().filter(|on| on.takes_calls()) {
             Some(on) => on,
             None => {
@@ -285,13 +286,13 @@ impl<'a> InFlightCall<'a> {
         }
         self.is_new = false;
         self.stage = CallStage::Queued(Arc::clone(&on), Ticket::default());
-        self.binding = Binding::Bound;
+        self.rare_mut().binding = Binding::Bound;
         Ok(on)
     }
 
     /// True if the connection that the call was bound to took no calls any more: the request has to be made anew for another one.
     pub(super) fn is_unbound(&self) -> bool {
-        self.binding == Binding::Broken
+        self.binding() == Binding::Broken
     }
 
     /// Sends a request, and waits until the connection has all of it.
@@ -360,7 +361,7 @@ impl<'a> InFlightCall<'a> {
                             conn.poll_call(ticket, request, message, now, cx)
                         })
                     )?;
-                self.stage = CallStage::Open(on, id);
+                self.enter(CallStage::Open(on, id));
                 // This task is woken when the outcome is there.
                 return Poll::Pending;
             };
@@ -370,8 +371,8 @@ impl<'a> InFlightCall<'a> {
                 let outcome = conn.poll_reply(*id, cx);
                 if outcome.is_pending() {
                     conn.watch_deadlines(&on.shared);
-                } else if !self.time.is_zero() {
-                    self.time = conn.now().saturating_sub(self.time);
+                } else if self.time_us != 0 {
+                    self.time_us = micros(conn.now()).saturating_sub(self.time_us);
                     self.is_timed = true;
                 }
                 outcome
@@ -390,8 +391,8 @@ impl<'a> InFlightCall<'a> {
                         return Poll::Ready(Err(self.error(failure, &on)));
                     };
                     debug!(procedure = self.procedure.path(), call = id.0, peer = %on.peer, cause = %failure.cause, ?retry, "resending");
-                    self.resent = Some(failure.cause.to_string().into());
-                    (self.time, self.is_timed) = (Time::ZERO, false);
+                    self.rare_mut().resent = Some(failure.cause.to_string().into());
+                    (self.time_us, self.is_timed) = (0, false);
                     if let Retry::After(wait) = retry {
                         self.stage = CallStage::Waiting(Box::new(LocalTimer::new(Instant::now() + wait)));
                     }
@@ -405,8 +406,9 @@ impl<'a> InFlightCall<'a> {
         if self.class == CallClass::Control {
             return None;
         }
-        self.retries
-            .next(self.channel, failure, on, self.options, &self.deadline)
+        let (channel, options, deadline) = (self.channel, self.options, self.deadline);
+        let retries = &mut self.rare_mut().retries;
+        retries.next(channel, failure, on, options, &deadline)
     }
 
     /// The instance of the server that the call would go to, as far as is known.
@@ -443,10 +445,11 @@ impl<'a> InFlightCall<'a> {
                     if let Err(text) = nesting::check(self.procedure.request_nesting(), message) {
                         return Poll::Ready(Err(self.locate(errors::too_deep(&text))));
                     }
-                    self.stage = match self.channel.current() {
+                    let next = match self.channel.current() {
                         Some(on) => CallStage::Queued(on, Ticket::default()),
                         None => self.connecting(),
                     };
+                    self.enter(next);
                     continue;
                 }
                 CallStage::Connecting(connected) => {
@@ -467,7 +470,7 @@ impl<'a> InFlightCall<'a> {
             let begun = if is_new { self.deadline.begun() } else { None };
             let begun = begun.map(|begun| on.shared.time(begun));
             if let Some(begun) = begun {
-                self.time = begun;
+                self.time_us = micros(begun);
             }
             let more = self.more.as_deref();
             let request = Request {
@@ -489,7 +492,13 @@ impl<'a> InFlightCall<'a> {
                 .channel
                 .compression()
                 .filter(|_| self.class == CallClass::User);
-            let message = self.compressed.apply(message, on.compression(chosen));
+            let message = match on.compression(chosen) {
+                None => Outgoing::plain(message),
+                Some(compression) => {
+                    let rare = self.rare.get_or_insert_default();
+                    rare.compressed.apply(message, compression)
+                }
+            };
             let step = {
                 let mut conn = on.shared.lock(begun.map_or(Clock::Now, Clock::At), Wakes::Driver);
                 let now = conn.now();
@@ -508,8 +517,8 @@ impl<'a> InFlightCall<'a> {
             };
             let begun = match step {
                 BeginStep::Wait => return Poll::Pending,
-                BeginStep::Elsewhere if self.binding != Binding::Free => {
-                    self.binding = Binding::Broken;
+                BeginStep::Elsewhere if self.binding() != Binding::Free => {
+                    self.rare_mut().binding = Binding::Broken;
                     self.stage = CallStage::Nowhere;
                     return Poll::Ready(Err(self.locate(errors::moved())));
                 }
@@ -531,14 +540,42 @@ impl<'a> InFlightCall<'a> {
 
     fn connecting(&mut self) -> CallStage<'a> {
         self.is_new = false;
-        self.time = Time::ZERO;
-        let deadline = self.connect_by.as_deref().unwrap_or(&self.deadline);
+        self.time_us = 0;
+        let deadline = *self.connect_by();
         let want = WaitFor::of_calls(self.options.fails_fast);
-        let before = match (&self.stage, &self.resent) {
+        let before = match (&self.stage, self.resent()) {
             (CallStage::Nowhere, None) => HadConnection::No,
             _ => HadConnection::Yes,
         };
-        CallStage::Connecting(Box::pin(self.channel.connected(want, before, *deadline)))
+        CallStage::Connecting(Box::pin(self.channel.connected(want, before, deadline)))
+    }
+
+    /// Goes on to `stage`. A stage that holds nothing is not dropped, which would cost a call.
+    #[inline]
+    fn enter(&mut self, stage: CallStage<'a>) {
+        match mem::replace(&mut self.stage, stage) {
+            nowhere @ CallStage::Nowhere => mem::forget(nowhere),
+            before => drop(before),
+        }
+    }
+
+    fn rare_mut(&mut self) -> &mut RareParts {
+        self.rare.get_or_insert_default()
+    }
+
+    /// The deadline for finding a connection.
+    fn connect_by(&self) -> &Deadline {
+        let own = self.rare.as_deref().and_then(|rare| rare.connect_by.as_ref());
+        own.unwrap_or(&self.deadline)
+    }
+
+    fn binding(&self) -> Binding {
+        self.rare.as_deref().map_or(Binding::Free, |rare| rare.binding)
+    }
+
+    /// Why the try before failed, once the call is retried.
+    fn resent(&self) -> Option<&str> {
+        self.rare.as_deref()?.resent.as_deref()
     }
 
     fn error(&self, failure: CallFailure, on: &ClientConnection) -> Error {
@@ -561,7 +598,7 @@ impl<'a> InFlightCall<'a> {
     /// Adds the procedure to an error, and why the call was retried.
     fn about(&self, error: Error) -> Error {
         let error = error.with_procedure(self.procedure.path());
-        match &self.resent {
+        match self.resent() {
             Some(cause) => error.with_resent_after(cause),
             None => error,
         }

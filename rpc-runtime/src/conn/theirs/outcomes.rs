@@ -12,7 +12,7 @@ use crate::{
         End, Time, Unwanted,
         outbox::Outbox,
         step::{Step, Violation},
-        types::FaultKind,
+        types::{FaultKind, micros},
         wakers::{WakeList, Woken},
     },
     wire::frame::{Flags, control::DropReason},
@@ -311,11 +311,7 @@ pub(super) fn count_refused(reason: DropReason, one_way: bool, count: usize, ste
 /// How long a request waited and its handler ran, in microseconds.
 #[inline]
 pub(in crate::conn) fn receipt(request: &TheirRequest, now: Time) -> (u64, u64) {
-    let micros = |from: Time, to: Time| {
-        let time = to.saturating_sub(from);
-        // Not `as_micros`, which computes in 128 bits: no clock runs for half a million years.
-        time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
-    };
+    let micros = |from: Time, to: Time| micros(to.saturating_sub(from));
     match request.stage {
         RequestStage::Starting(started) | RequestStage::Running(started) => {
             (micros(request.at, started), micros(started, now))
