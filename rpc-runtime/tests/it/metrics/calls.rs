@@ -254,3 +254,40 @@ async fn a_client_in_process_counts_once_on_each_side() {
     assert!(number("rpc_server_connections_opened_total", &opened) >= before + 1.0);
     within(client.close()).await.unwrap();
 }
+
+procedures!(SHOWN, "metrics.v1.Shown", 0x1_2371_0000);
+
+#[tokio::test(crate = "test_support::gate")]
+async fn each_metric_of_calls_shows_what_was_counted() {
+    let counted = Counted::new(&SHOWN);
+    let server = serve_one(counted.clone()).await;
+    let client = server.client().await;
+    call(&client, &SHOWN[ECHO], "a").await.unwrap();
+    call(&client, &SHOWN[FAIL], "a").await.unwrap_err();
+    let waiting = tokio::spawn(async move { call(&client, &SHOWN[WAIT], "a").await });
+    let of = |method| {
+        [
+            ("service", "metrics.v1.Shown"),
+            ("method", method),
+            ("protocol", "native"),
+        ]
+    };
+    grown("rpc_server_in_flight", &of("rpc_wait"), 1.0).await;
+    for side in ["server", "client"] {
+        let shown = |what: &str, method| number(&format!("rpc_{side}_{what}"), &of(method));
+        for method in ["rpc_echo", "rpc_fail", "rpc_wait"] {
+            let has_ended = method != "rpc_wait";
+            let ended = if has_ended { 1.0 } else { 0.0 };
+            assert_eq!(shown("started_total", method), 1.0, "{side} {method}");
+            assert_eq!(shown("in_flight", method), 1.0 - ended, "{side} {method}");
+            assert_eq!(shown("handled_total", method), ended, "{side} {method}");
+            assert_eq!(shown("handling_seconds", method), ended, "{side} {method}");
+        }
+        let coded = |code| [("service", "metrics.v1.Shown"), ("code", code)];
+        let handled = format!("rpc_{side}_handled_total");
+        assert_eq!(number(&handled, &coded("OK")), 1.0);
+        assert_eq!(number(&handled, &coded("NOT_FOUND")), 1.0);
+    }
+    counted.release();
+    within(waiting).await.unwrap().unwrap();
+}

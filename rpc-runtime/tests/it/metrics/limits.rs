@@ -126,3 +126,21 @@ async fn the_counters_of_a_server_stay_when_it_is_gone() {
     server.stop().await;
     assert!(faults() >= before + 1.0);
 }
+
+procedures!(DELAYED, "metrics.v1.Delayed", 0x1_2372_0000);
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_peer_that_waits_to_be_accepted_is_an_accept_problem() {
+    let kind = [("kind", "max_connections")];
+    let before = number("rpc_server_accept_problems_total", &kind);
+    let server = Server::builder()
+        .service(Counted::new(&DELAYED))
+        .listener("tcp://127.0.0.1:0");
+    let server = serve(server.max_connections(1)).await;
+    let first = server.client().await;
+    let second = Client::connect_lazy(&server.address);
+    let waiting = tokio::spawn(async move { call(&second, &DELAYED[ECHO], "a").await });
+    grown("rpc_server_accept_problems_total", &kind, before + 1.0).await;
+    drop(first);
+    assert_eq!(within(waiting).await.unwrap().unwrap(), "a");
+}

@@ -107,3 +107,49 @@ fn the_reference_lists_each_metric() {
         );
     }
 }
+
+/// The files to copy ask for metrics that exist, so a metric that gets another name is changed there, too.
+#[test]
+fn alarms_and_dashboard_ask_for_metrics_that_exist() {
+    let source = include_str!("../../../src/metrics/families.rs");
+    for (file, text, least) in [
+        ("alerts.yml", ALARMS, 15),
+        (
+            "rpc.json",
+            include_str!("../../../../contrib/grafana/rpc.json"),
+            35,
+        ),
+    ] {
+        let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let words = text.split(|letter| !is_of_name(letter));
+        let starts = ["rpc_server_", "rpc_client_", "rpc_build_", "process_"];
+        let asked: HashSet<&str> = words
+            .filter(|word| starts.into_iter().any(|start| word.starts_with(start)))
+            .collect();
+        assert!(asked.len() >= least, "{file} asks for {} metrics", asked.len());
+        for name in asked {
+            // Prometheus adds this to the name of a histogram.
+            let name = name.strip_suffix("_bucket").unwrap_or(name);
+            assert!(
+                source.contains(&format!("\"{name}\"")),
+                "{file} asks for {name}, which does not exist"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_alarm_has_a_section_that_says_what_to_do() {
+    let page = include_str!("../../../../docs/how-to/alarms.md");
+    let alarms: HashSet<&str> = ALARMS
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    let sections: HashSet<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert!(!alarms.is_empty());
+    for alarm in alarms {
+        assert!(sections.contains(alarm), "alarms.md has no section {alarm}");
+    }
+}
+
+const ALARMS: &str = include_str!("../../../../contrib/prometheus/alerts.yml");
