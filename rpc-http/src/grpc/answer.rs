@@ -30,8 +30,6 @@ pub(super) struct Answer<'a> {
     /// Where the messages go; none until the first one.
     body: Option<SendStream<HeldBytes>>,
     encoding: Encoding,
-    /// True if the caller has named any encoding: then it is told which ones are known here.
-    names_encodings: bool,
     /// What the handler adds to the headers; none if the guest does not ask for it.
     initial: Option<InitialMetadata>,
 }
@@ -62,7 +60,6 @@ impl<'a> Answer<'a> {
             respond,
             body: None,
             encoding: compression.answer,
-            names_encodings: compression.is_named,
             initial: None,
         }
     }
@@ -203,9 +200,7 @@ impl<'a> Answer<'a> {
         let mut response = Response::new(());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        if self.names_encodings {
-            headers.insert(&names::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
-        }
+        headers.insert(&names::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
         if encoding != Encoding::Identity {
             headers.insert(&names::ENCODING, HeaderValue::from_static(encoding.name()));
         }
