@@ -1,6 +1,12 @@
 //! Requests that are refused, and with what.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use demo_api::demo::kv::v1::{FetchRequest, UpdateRequest};
@@ -279,6 +285,32 @@ async fn our_client_knows_of_a_refusal_what_it_knows_natively() {
             (Code::InvalidArgument, Executed::No)
         );
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn our_client_comes_back_after_a_hint() {
+    let refused = Arc::new(AtomicBool::new(false));
+    let once = middleware::from_fn({
+        let refused = Arc::clone(&refused);
+        move |call: ServerCall, next: Next<ServerCall>| {
+            let is_first = !refused.swap(true, Ordering::SeqCst);
+            async move {
+                match is_first {
+                    true => {
+                        let status = Status::resource_exhausted("come back");
+                        Err(status.with_retry_after(Duration::from_millis(1)).into())
+                    }
+                    false => next.run(call).await,
+                }
+            }
+        }
+    });
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| server.layer(once)).await;
+    let kv = outgoing::connect(&server.address).await;
+    kv.send_recv().noop().await.unwrap();
+    assert!(refused.load(Ordering::SeqCst));
+    drop(kv);
     server.stop().await;
 }
 
