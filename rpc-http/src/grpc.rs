@@ -74,8 +74,13 @@ pub(crate) async fn answer(
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let mut answer = Answer::new(shared, respond, compression);
+    // Of earlier attempts, which a proxy may have made, nothing is known here.
+    let is_first = !parts.headers.contains_key(&names::EARLIER_ATTEMPTS);
     let refuse = |answer: Answer<'_>, status| {
-        answer.end(Err(&status));
+        match is_first {
+            true => answer.end_unexecuted(&status),
+            false => answer.end(Err(&status)),
+        }
         CallEnd::Other
     };
     let mut asked = match ask(shared, &parts) {
@@ -104,7 +109,11 @@ pub(crate) async fn answer(
             answer.end(Ok(&metadata));
             CallEnd::Answered
         }
-        Ended::With(Err(status)) => refuse(answer, status),
+        Ended::With(Err(status)) => {
+            answer.end(Err(&status));
+            CallEnd::Other
+        }
+        Ended::Unexecuted(status) => refuse(answer, status),
         Ended::Refused(status) => {
             answer.refuse(&status);
             CallEnd::Other

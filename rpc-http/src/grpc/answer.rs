@@ -30,8 +30,6 @@ pub(super) struct Answer<'a> {
     /// Where the messages go; none until the first one.
     body: Option<SendStream<HeldBytes>>,
     encoding: Encoding,
-    /// True if the caller has named any encoding: then it is told which ones are known here.
-    names_encodings: bool,
     /// What the handler adds to the headers; none if the guest does not ask for it.
     initial: Option<InitialMetadata>,
 }
@@ -62,7 +60,6 @@ impl<'a> Answer<'a> {
             respond,
             body: None,
             encoding: compression.answer,
-            names_encodings: compression.is_named,
             initial: None,
         }
     }
@@ -175,28 +172,36 @@ impl<'a> Answer<'a> {
     /// Sends the end. Without a message or initial metadata before it, a failure has no body.
     pub(super) fn end(mut self, end: Result<&Metadata, &Status>) {
         // Whether the caller still hears it does not matter.
-        let _ = self.send_end(end);
+        let _ = self.send_end(end, HeaderMap::new());
+    }
+
+    /// Sends a failure, and that the handler surely did not run. Clients of this library read that.
+    pub(super) fn end_unexecuted(mut self, status: &Status) {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(&names::EXECUTED, HeaderValue::from_static("no"));
+        let _ = self.send_end(Err(status), trailers);
     }
 
     /// Says that the call was not executed, so that the caller may make it again elsewhere.
     pub(super) fn refuse(mut self, status: &Status) {
         match self.body {
             None => self.respond.send_reset(Reason::REFUSED_STREAM),
-            Some(_) => self.end(Err(status)),
+            Some(_) => self.end_unexecuted(status),
         }
     }
 
-    fn send_end(&mut self, end: Result<&Metadata, &Status>) -> Result<(), Unsent> {
+    /// Sends the end behind what is in `trailers`.
+    fn send_end(&mut self, end: Result<&Metadata, &Status>, mut trailers: HeaderMap) -> Result<(), Unsent> {
         let has_begun =
             self.body.is_some() || self.initial.as_ref().is_some_and(|initial| !initial.is_empty());
         if !has_begun && end.is_err() {
             let mut response = self.response(Encoding::Identity);
+            response.headers_mut().extend(trailers);
             add_end(end, response.headers_mut());
             let sent = self.respond.send_response(response, true);
             return sent.map(drop).map_err(|_| Unsent::Gone);
         }
         self.begin()?;
-        let mut trailers = HeaderMap::new();
         add_end(end, &mut trailers);
         let body = self.body.as_mut().ok_or(Unsent::Gone)?;
         body.send_trailers(trailers).map_err(|_| Unsent::Gone)
@@ -206,9 +211,7 @@ impl<'a> Answer<'a> {
         let mut response = Response::new(());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        if self.names_encodings {
-            headers.insert(&names::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
-        }
+        headers.insert(&names::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
         if encoding != Encoding::Identity {
             headers.insert(&names::ENCODING, HeaderValue::from_static(encoding.name()));
         }

@@ -37,6 +37,8 @@ pub(super) struct Asked {
 pub(super) enum Ended {
     /// With the metadata of its reply, or with the status of its failure.
     With(Result<Metadata, Status>),
+    /// It was refused before its handler ran.
+    Unexecuted(Status),
     /// The server drains, and has surely not executed it.
     Refused(Status),
     /// The caller has given up, or its connection is lost.
@@ -67,6 +69,16 @@ impl From<Broken> for Ended {
     }
 }
 
+impl Ended {
+    /// The end of a call whose only request cannot be read.
+    fn unread(broken: Broken) -> Self {
+        match broken {
+            Broken::Peer => Self::Gone,
+            Broken::Body(status) => Self::Unexecuted(status),
+        }
+    }
+}
+
 impl From<Error> for Ended {
     /// The handler's own status, or what the runtime says.
     fn from(error: Error) -> Self {
@@ -79,6 +91,7 @@ impl From<Error> for Ended {
             None if error.code() == Code::Unavailable && error.executed() == Executed::No => {
                 Self::Refused(status)
             }
+            _ if error.executed() == Executed::No => Self::Unexecuted(status),
             _ => Self::With(Err(status)),
         }
     }
@@ -135,7 +148,7 @@ impl Asked {
     ) -> Result<Metadata, Ended> {
         let deadline = self.deadline;
         let replied = async {
-            let request = messages.only(deadline).await?;
+            let request = messages.only(deadline).await.map_err(Ended::unread)?;
             // From here on the inner call counts it.
             messages.release();
             let call = self.call(shared);
@@ -152,7 +165,7 @@ impl Asked {
         answer: &mut Answer<'_>,
     ) -> Result<Metadata, Ended> {
         let opened = async {
-            let request = messages.only(None).await?;
+            let request = messages.only(None).await.map_err(Ended::unread)?;
             // From here on the inner call counts it.
             messages.release();
             let call = self.call(shared);

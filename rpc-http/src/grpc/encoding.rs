@@ -26,9 +26,7 @@ pub(crate) enum Encoding {
 pub(crate) struct CallCompression {
     /// How the messages of the answer are compressed.
     pub(crate) answer: Encoding,
-    /// True if the caller has named any encoding.
-    pub(crate) is_named: bool,
-    /// True if it may have compressed messages itself.
+    /// True if the caller may have compressed messages itself.
     is_used: bool,
 }
 
@@ -41,7 +39,6 @@ impl CallCompression {
                 true => Encoding::accepted(headers),
                 false => Encoding::Identity,
             },
-            is_named: is_listed || is_used,
             is_used,
         }
     }

@@ -37,7 +37,7 @@ pub(super) async fn receive(
     let is_grpc = head.status == StatusCode::OK && is_grpc(content_type);
     // An answer without a body has its end in its headers.
     if head.headers.contains_key(&names::STATUS) && (body.is_end_stream() || !is_grpc) {
-        return end(&head.headers, Metadata::new());
+        return end(&head.headers, Metadata::new(), Replied::No);
     }
     if !is_grpc {
         return Err(foreign::failure(head.status, content_type, body).await);
@@ -53,24 +53,42 @@ pub(super) async fn receive(
         }
         Broken::Body(status) => malformed(status),
     };
+    let mut replied = Replied::No;
     while let Some(message) = messages.next().await.map_err(broken)? {
+        replied = Replied::Yes;
         replies.send(message).await.map_err(malformed)?;
     }
     let trailers = messages.trailers().await.map_err(broken)?;
     let trailers = trailers.ok_or_else(|| malformed(Status::internal(NO_TRAILERS)))?;
-    end(&trailers, headers)
+    end(&trailers, headers, replied)
 }
 
 /// The end of a call, as its trailers say it; without a body they are its headers. Adds their metadata to `metadata`.
-fn end(trailers: &HeaderMap, mut metadata: Metadata) -> Result<Metadata, OutgoingFailure> {
+fn end(trailers: &HeaderMap, mut metadata: Metadata, replied: Replied) -> Result<Metadata, OutgoingFailure> {
     metadata.extend(read_metadata(trailers)?);
     match read_end(trailers) {
         Ok(()) => Ok(metadata),
         Err(status) => {
-            let executed = executed(status.code());
+            let executed = match replied {
+                Replied::No if says_unexecuted(trailers) => Executed::No,
+                _ => executed(status.code()),
+            };
             Err(OutgoingFailure::new(status.with_metadata(metadata), executed))
         }
     }
+}
+
+/// Whether any message of an answer came. A handler makes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replied {
+    Yes,
+    No,
+}
+
+/// True if a server of this library says that the handler surely did not run. A foreign server may say so, too: it is believed as is its
+/// REFUSED_STREAM, which says the same.
+fn says_unexecuted(trailers: &HeaderMap) -> bool {
+    trailers.get(&names::EXECUTED).is_some_and(|value| value == "no")
 }
 
 fn read_metadata(headers: &HeaderMap) -> Result<Metadata, OutgoingFailure> {

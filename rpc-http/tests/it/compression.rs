@@ -49,6 +49,17 @@ async fn a_long_reply_is_compressed_as_its_caller_accepts() {
     }
 }
 
+#[tokio::test]
+async fn a_caller_that_names_no_encoding_learns_which_ones_are_taken() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let answer = grpc.call(FETCH, &[], prefixed(&FetchRequest::default())).await;
+    let names = answer.headers["grpc-accept-encoding"].to_str().unwrap();
+    assert!(names.ends_with("identity"), "{names}");
+    assert!(!answer.headers.contains_key("grpc-encoding"));
+    server.stop().await;
+}
+
 #[cfg(feature = "gzip")]
 #[tokio::test]
 async fn a_compressed_request_is_read_and_a_bomb_is_refused() {

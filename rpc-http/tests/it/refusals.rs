@@ -1,10 +1,19 @@
 //! Requests that are refused, and with what.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use demo_api::demo::kv::v1::{FetchRequest, UpdateRequest};
-use rpc_runtime::Limits;
+use rpc_runtime::{
+    Code, Executed, Limits, Status,
+    middleware::{self, Middleware, Next, ServerCall},
+};
 use test_support::within;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,6 +23,7 @@ use tokio::{
 use crate::{
     TestServer,
     caller::{Caller, prefixed},
+    outgoing,
 };
 
 const FETCH: &str = "/demo.kv.v1.Kv/rpc_fetch";
@@ -207,6 +217,100 @@ async fn a_handlers_failure_has_its_text_and_details() {
     assert_eq!(answer.code(), "3");
     assert_eq!(answer.text(), "a key has 1 to 256 bytes, this one has 0");
     assert!(answer.trailers.contains_key("grpc-status-details-bin"));
+    server.stop().await;
+}
+
+/// Refuses the calls of a caller that asks for it.
+fn refuse_on_request() -> impl Middleware<ServerCall> {
+    middleware::from_fn(async |call: ServerCall, next: Next<ServerCall>| {
+        match call.metadata().contains_key("x-refuse") {
+            true => Err(Status::invalid_argument("refused on request").into()),
+            false => next.run(call).await,
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_handler_says_that_it_did_not_run() {
+    let server =
+        TestServer::start_with("tcp://127.0.0.1:0", |server| server.layer(refuse_on_request())).await;
+    let grpc = Caller::connect(&server.address).await;
+    let update = || prefixed(&UpdateRequest::default());
+    for (headers, executed) in [
+        (&[("x-refuse", "1")][..], Some("no")),
+        // A proxy may have made the call before, and of that this server knows nothing.
+        (&[("x-refuse", "1"), ("grpc-previous-rpc-attempts", "1")], None),
+        // The handler refuses the empty key.
+        (&[], None),
+    ] {
+        let answer = grpc.call("/demo.kv.v1.Kv/rpc_update", headers, update()).await;
+        assert_eq!(answer.code(), "3", "{headers:?}");
+        let said = answer.trailers.get("rpc-executed");
+        assert_eq!(said.map(|value| value.to_str().unwrap()), executed, "{headers:?}");
+    }
+    for (path, body, code) in [
+        ("/none", update(), "12"),
+        (FETCH, Bytes::from_static(&[2, 0, 0, 0, 0]), "13"),
+    ] {
+        let answer = grpc.call(path, &[], body).await;
+        assert_eq!(
+            (answer.code(), &answer.trailers["rpc-executed"]),
+            (code, &"no".parse().unwrap())
+        );
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn our_client_knows_of_a_refusal_what_it_knows_natively() {
+    let server =
+        TestServer::start_with("tcp://127.0.0.1:0", |server| server.layer(refuse_on_request())).await;
+    for kv in [outgoing::connect(&server.address).await, server.native().await] {
+        let refused = kv.send_recv().metadata("x-refuse", "1");
+        let error = refused.update("", &b"v"[..]).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::InvalidArgument, Executed::No)
+        );
+        let error = kv.send_recv().update("", &b"v"[..]).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::InvalidArgument, Executed::Yes)
+        );
+        let refused = kv.send_recv().metadata("x-refuse", "1").watch("");
+        let mut events = refused.await.unwrap();
+        let error = events.message().await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::InvalidArgument, Executed::No)
+        );
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn our_client_comes_back_after_a_hint() {
+    let refused = Arc::new(AtomicBool::new(false));
+    let once = middleware::from_fn({
+        let refused = Arc::clone(&refused);
+        move |call: ServerCall, next: Next<ServerCall>| {
+            let is_first = !refused.swap(true, Ordering::SeqCst);
+            async move {
+                match is_first {
+                    true => {
+                        let status = Status::resource_exhausted("come back");
+                        Err(status.with_retry_after(Duration::from_millis(1)).into())
+                    }
+                    false => next.run(call).await,
+                }
+            }
+        }
+    });
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| server.layer(once)).await;
+    let kv = outgoing::connect(&server.address).await;
+    kv.send_recv().noop().await.unwrap();
+    assert!(refused.load(Ordering::SeqCst));
+    drop(kv);
     server.stop().await;
 }
 

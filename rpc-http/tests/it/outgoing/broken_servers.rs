@@ -184,6 +184,43 @@ async fn odd_answers_become_clear_errors() {
             executed: Executed::Maybe,
             text: "later",
         },
+        // A message came, so a handler ran, whatever the server says.
+        Case {
+            headers: &GOOD,
+            body: MESSAGE,
+            trailers: Some(&[
+                ("grpc-status", "9"),
+                ("grpc-message", "odd"),
+                ("rpc-executed", "no"),
+            ]),
+            code: Code::FailedPrecondition,
+            executed: Executed::Yes,
+            text: "odd",
+        },
+        Case {
+            headers: &GOOD,
+            body: b"",
+            trailers: Some(&[
+                ("grpc-status", "9"),
+                ("grpc-message", "refused"),
+                ("rpc-executed", "no"),
+            ]),
+            code: Code::FailedPrecondition,
+            executed: Executed::No,
+            text: "refused",
+        },
+        Case {
+            headers: &GOOD,
+            body: b"",
+            trailers: Some(&[
+                ("grpc-status", "9"),
+                ("grpc-message", "odd"),
+                ("rpc-executed", "yes"),
+            ]),
+            code: Code::FailedPrecondition,
+            executed: Executed::Yes,
+            text: "odd",
+        },
         Case {
             headers: &[(":status", "502"), ("content-type", "text/html")],
             body: b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n",
