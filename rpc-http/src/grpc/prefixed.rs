@@ -64,6 +64,26 @@ impl Prefixed {
         self.decompress(is_compressed, message).map(Some)
     }
 
+    /// Gives the messages that are whole and not compressed to `take`, until it returns false: then that one stays. Each costs less than
+    /// by [`Prefixed::take`], which has to come next: it also finds what is malformed.
+    pub(crate) fn read_arrived(&mut self, mut take: impl FnMut(&[u8]) -> bool) {
+        let mut read = 0;
+        while let Some(message) = self.plain_at(read).filter(|message| take(message)) {
+            read += PREFIX + message.len();
+        }
+        self.unread.advance(read);
+    }
+
+    /// The message `at` so many bytes, if it is whole, not compressed and not too long.
+    fn plain_at(&self, at: usize) -> Option<&[u8]> {
+        let (prefix, rest) = self.unread[at..].split_first_chunk::<PREFIX>()?;
+        let [0, len @ ..] = *prefix else {
+            return None;
+        };
+        let len = usize::try_from(u32::from_be_bytes(len)).ok()?;
+        rest.get(..len).filter(|_| len <= self.max)
+    }
+
     /// Reads the five bytes before a message, if they are all there.
     fn prefix(&self, bytes: &[u8]) -> Result<Option<(bool, usize)>, Status> {
         let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX>() else {
@@ -126,3 +146,39 @@ pub(crate) fn too_long(len: u64, max: usize) -> Status {
 const RESERVED: usize = 256 << 10;
 /// How many bytes stand before each message.
 pub(crate) const PREFIX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_have_arrived_are_given_until_one_needs_more() {
+        // Behind three messages: one that is compressed, one that is too long, one that is malformed, and one that is cut.
+        for (end, taken) in [
+            (&[1, 0, 0, 0, 0][..], Err(Code::Internal)),
+            (&[0, 0, 0, 0, 3, 7, 7, 7], Err(Code::ResourceExhausted)),
+            (&[2, 0, 0, 0, 0], Err(Code::Internal)),
+            (&[0, 0, 0, 0, 2, 7], Ok(None)),
+            (&[0, 0, 0], Ok(None)),
+        ] {
+            let mut unread = Prefixed::new(Encoding::Identity, 2);
+            let body = [&[0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 2, 2, 2, 0, 0, 0, 0, 0][..], end].concat();
+            assert_eq!(unread.push(&body.into()).unwrap(), None);
+            let mut given = Vec::new();
+            // The second one is refused at first, and comes again.
+            for (may_have, has) in [(1, 1), (9, 3)] {
+                unread.read_arrived(|message| {
+                    let takes = given.len() < may_have;
+                    if takes {
+                        given.push(message.to_vec());
+                    }
+                    takes
+                });
+                assert_eq!(given.len(), has, "{end:?}");
+            }
+            assert_eq!(given, [vec![1], vec![2, 2], vec![]]);
+            assert_eq!(unread.len(), end.len());
+            assert_eq!(unread.take().map_err(|status| status.code()), taken, "{end:?}");
+        }
+    }
+}

@@ -52,6 +52,11 @@ impl Messages {
         }
     }
 
+    /// Gives the messages that have arrived and are not compressed to `take`, until it returns false: then that one is the next.
+    pub(super) fn read_arrived(&mut self, take: impl FnMut(&[u8]) -> bool) {
+        self.unread.read_arrived(take);
+    }
+
     /// Waits for the trailers behind the last message; none if there are none.
     ///
     /// # Errors

@@ -11,9 +11,13 @@ use crate::{
     Code, Result, Status,
     conn::{CallId, Unsent},
     driver::{Clock, SendTurn},
+    layer::RawMessage,
     message::nesting,
     session::Session,
-    wire::compression::{Outgoing, stays_plain},
+    wire::{
+        compression::{Outgoing, stays_plain},
+        frame::EncodedSlice,
+    },
 };
 
 /// Sends a handler's stream to its caller; generated code holds one.
@@ -103,6 +107,15 @@ impl<T: Message + 'static> Replies<T> {
             ),
             Unsent::Over(_) => Status::new(Code::Cancelled, "the call is over"),
         })
+    }
+}
+
+impl Replies<RawMessage> {
+    /// Adds `message` to the frame that holds the last one, as [`Replies::forward`] does. Returns false if it has to be sent.
+    #[inline]
+    pub(super) fn add_slice(&self, message: &[u8]) -> bool {
+        self.session.server().compression().is_none()
+            && self.session.shared().add_data(self.id, &EncodedSlice(message))
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) use self::{
     control::DropReason,
     header::{Header, ROW_HEAD_MAX, patch_row_head, put_in_row},
     output::Output,
-    payload::{Encoded, Payload, Size},
+    payload::{Encoded, EncodedSlice, Payload, Size},
 };
 
 /// Length of the number that stands before each frame, in bytes.

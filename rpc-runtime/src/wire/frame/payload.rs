@@ -51,6 +51,22 @@ impl<M: Message> Payload for M {
     }
 }
 
+/// A message that is encoded already, and not compressed. Its bytes are copied.
+#[derive(Clone, Copy)]
+pub(crate) struct EncodedSlice<'a>(pub(crate) &'a [u8]);
+
+impl Payload for EncodedSlice<'_> {
+    #[inline]
+    fn size(&self) -> Size {
+        Size::plain(self.0.len())
+    }
+
+    #[inline]
+    fn put(&self, out: &mut impl BufMut) {
+        out.put_slice(self.0);
+    }
+}
+
 /// A message as it travels: encoded, and perhaps compressed. Of a packed frame, it is the whole row of messages.
 ///
 /// `Debug` shows its lengths, never its bytes.
