@@ -28,7 +28,7 @@ const SETTERS: [(&str, &str); 9] = [
 ];
 
 /// Settings at which nothing fails, and why. A new setting is not for this list if an error, a status or a warning comes from it.
-const NOTHING_FAILS: [(&str, &str); 9] = [
+const NOTHING_FAILS: [(&str, &str); 10] = [
     (
         "Limits::keep_alive",
         "the peer is asked then; dead_after bounds its answer",
@@ -39,6 +39,10 @@ const NOTHING_FAILS: [(&str, &str); 9] = [
     ),
     ("Limits::max_stream_window", "the sender waits"),
     ("ServerBuilder::workers", "a number of threads"),
+    (
+        "Builder::metrics",
+        "an interval; rpc_otel::Builder::timeout bounds each sending",
+    ),
     ("ClientBuilder::connections", "a number of connections"),
     (UNIX_SERVER_UID, "the number of a user, which an advice names"),
     (

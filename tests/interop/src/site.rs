@@ -132,11 +132,12 @@ impl Site {
         same("the drain's being clean", report.is_clean(), true)
     }
 
-    /// What the caller of a call that failed on the server is told of its execution. gRPC does not tell it: a library may have sent the status.
+    /// What the caller of a call that failed on the server is told of its execution. Over gRPC a handler's status tells nothing, because a library may have sent it; a
+    /// server of ours says that no handler ran.
     pub(crate) fn told(&self, executed: Executed) -> Executed {
-        match self.over {
-            Over::Grpc => Executed::Maybe,
-            Over::Tcp | Over::Unix | Over::Mem => executed,
+        match (self.over, executed) {
+            (Over::Grpc, Executed::Yes) => Executed::Maybe,
+            _ => executed,
         }
     }
 
