@@ -336,7 +336,7 @@ impl ServerState {
         let max = self.options.max_waiting_handlers;
         Status::new(
             Code::ResourceExhausted,
-            format!("the server runs {max} calls already, which is its limit"),
+            format!("the server runs {max} handlers already, which is its limit (max_waiting_handlers)"),
         )
     }
 

@@ -69,7 +69,7 @@ struct FirstFrame {
 
 /// The text of a refusal because memory is short.
 pub(crate) const MEMORY_SHORT: &str =
-    "the server holds nearly as many bytes of requests and replies as it may";
+    "the server holds nearly as many bytes of requests and replies as it may (max_buffered_bytes)";
 
 /// What this side lacks for a request; its sender could not know that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
