@@ -209,7 +209,7 @@ impl ConnectionView {
     }
 }
 
-/// A peer that takes nothing for so long is worth a word.
+/// A peer that takes nothing, or says nothing while bytes wait for it, for so long is worth a word.
 const LONG_STALL: Duration = Duration::from_secs(1);
 
 impl fmt::Display for ConnectionView {
@@ -241,6 +241,9 @@ impl fmt::Display for ConnectionView {
         }
         if let Some(stalled) = self.stalled.filter(|time| *time >= LONG_STALL) {
             write!(f, " peer_takes_nothing_for={}", Short::time(Some(stalled)))?;
+        } else if self.backlog > 0 && self.silence >= LONG_STALL {
+            // The OS has taken all that may be ahead of the peer's answers; the rest waits for a PONG.
+            write!(f, " peer_silent_for={}", Short::time(Some(self.silence)))?;
         }
         if self.blocked > 0 {
             write!(f, " handlers_that_block={}", self.blocked)?;

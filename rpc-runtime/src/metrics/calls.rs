@@ -23,7 +23,7 @@ pub(crate) struct CallCounts {
     latency: AtomicHistogram,
     /// One-way calls, by what became of them.
     fates: [AtomicU64; FATES.len()],
-    /// Handlers that blocked their thread.
+    /// Times that a handler blocked its thread.
     blocked: AtomicU64,
 }
 

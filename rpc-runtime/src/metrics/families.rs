@@ -227,7 +227,7 @@ fn servers(all: &mut Families, procedures: &[ProcedureCalls], gauges: &[ServerGa
     let served = || procedures.iter().filter(|one| one.side() == Side::Server);
     let blocked = all.counter(
         "rpc_server_blocked_handlers_total",
-        "Handlers that blocked their thread for more than 2 ms.",
+        "Times that a handler blocked its thread for more than 2 ms.",
     );
     for one in served().filter(|one| one.blocked() > 0) {
         blocked.count(of(one), one.blocked());

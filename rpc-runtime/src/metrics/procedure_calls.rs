@@ -113,7 +113,7 @@ impl ProcedureCalls {
         &self.totals.latency
     }
 
-    /// Returns how many handlers blocked their thread, so that another task had to read on for their connection.
+    /// Returns how many times a handler blocked its thread for more than 2 ms.
     pub fn blocked(&self) -> u64 {
         self.totals.blocked
     }

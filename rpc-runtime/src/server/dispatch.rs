@@ -127,12 +127,17 @@ impl Monitored for Dispatched {
     fn take_over(self: Arc<Self>, turn: u64, route: usize) {
         let late = self.state().router().route(route);
         late.note_slow();
-        if !late.is_control() {
-            self.count_blocked(late.procedure());
-        }
+        self.count_blocked(route);
         let runtime = self.runtime().clone();
         let baton = self.baton().cloned();
         runtime.spawn(Dispatcher::new(self, baton, turn));
+    }
+
+    fn count_blocked(&self, route: usize) {
+        let route = self.state().router().route(route);
+        if !route.is_control() {
+            self.count_blocked_handler(route.procedure());
+        }
     }
 
     fn relieve(&self) {
@@ -152,7 +157,7 @@ impl Monitored for Dispatched {
 
 impl Dispatched {
     /// Counts a handler that blocks its thread.
-    fn count_blocked(&self, procedure: &'static Procedure) {
+    fn count_blocked_handler(&self, procedure: &'static Procedure) {
         let protocol = match self.is_of_guest() {
             true => Protocol::Grpc,
             false => Protocol::Native,

@@ -66,6 +66,8 @@ struct TaskSlot {
     /// The number of the poll, with [`BLOCKED`] once the monitor has noted it; zero if the place is free, one while it is taken.
     poll: AtomicU64,
     call: AtomicU64,
+    /// The route of the call.
+    route: AtomicUsize,
 }
 
 /// What the monitor found at its last look at polls in tasks.
@@ -137,18 +139,18 @@ impl StallRecord {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Begins a poll in a task of its own, which ends when the guard is dropped. `call` is that of the handler; none if the handler may
-    /// block its thread.
-    pub(crate) fn poll_in_task(&self, call: Option<CallId>) -> TaskPoll<'_> {
+    /// Begins a poll in a task of its own, which ends when the guard is dropped. `call` is that of the handler, with its route; none if
+    /// the handler may block its thread.
+    pub(crate) fn poll_in_task(&self, call: Option<(CallId, usize)>) -> TaskPoll<'_> {
         let number = self.begun.fetch_add(1, Ordering::SeqCst);
         TaskPoll {
             record: self,
-            slot: call.and_then(|call| self.take_slot(call, number)),
+            slot: call.and_then(|(call, route)| self.take_slot(call, route, number)),
         }
     }
 
     /// Takes a place for a poll in a task; none if all are taken.
-    fn take_slot(&self, call: CallId, number: u32) -> Option<&TaskSlot> {
+    fn take_slot(&self, call: CallId, route: usize, number: u32) -> Option<&TaskSlot> {
         let slots = self
             .task_polls
             .get_or_init(|| Box::new(array::from_fn(|_| TaskSlot::default())));
@@ -160,6 +162,7 @@ impl StallRecord {
                     .is_ok()
         })?;
         slot.call.store(call.0, Ordering::Relaxed);
+        slot.route.store(route, Ordering::Relaxed);
         slot.poll.store(FIRST_POLL + u64::from(number), Ordering::SeqCst);
         Some(slot)
     }
@@ -243,8 +246,9 @@ impl StallRecord {
         taken.ok().map(|_| (turn + 1, self.route.load(Ordering::Relaxed)))
     }
 
-    /// Looks at polls in tasks. One that was there at the look before, which found `last`, blocks its thread.
-    pub(crate) fn look_at_tasks(&self, last: &mut TaskLook) {
+    /// Looks at polls in tasks. One that was there at the look before, which found `last`, blocks its thread: `count` gets its route,
+    /// once.
+    pub(crate) fn look_at_tasks(&self, last: &mut TaskLook, mut count: impl FnMut(usize)) {
         let Some(slots) = self.task_polls.get() else {
             return;
         };
@@ -254,12 +258,14 @@ impl StallRecord {
             if is_new && poll == *last {
                 // Before the exchange: the poll may end right after it.
                 let call = CallId(slot.call.load(Ordering::Relaxed));
+                let route = slot.route.load(Ordering::Relaxed);
                 self.note_blocked(PollKey::Task(poll), call);
                 let marked =
                     slot.poll
                         .compare_exchange(poll, poll | BLOCKED, Ordering::SeqCst, Ordering::SeqCst);
-                if marked.is_err() {
-                    self.forget_blocked(PollKey::Task(poll));
+                match marked {
+                    Ok(_) => count(route),
+                    Err(_) => self.forget_blocked(PollKey::Task(poll)),
                 }
             }
             *last = poll;

@@ -369,7 +369,13 @@ impl HandlerStart<'_> {
             ));
         }
         let handler = make_and_poll(make)?;
-        Some(HandlerTask::polled(Arc::clone(session), id, handler, counted))
+        Some(HandlerTask::polled(
+            Arc::clone(session),
+            id,
+            handler,
+            index,
+            counted,
+        ))
     }
 }
 

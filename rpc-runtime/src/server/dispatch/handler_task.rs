@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -23,15 +24,23 @@ pub(crate) struct HandlerTask {
     id: CallId,
     /// True if the handler may block its thread.
     may_block: bool,
-    /// The route that learns how long the first poll took; none if the dispatcher has done that poll.
-    measure: Option<usize>,
+    /// The route of its call.
+    route: usize,
+    /// True if the route is still to learn how long the first poll takes; false if the dispatcher has done that poll.
+    measure: bool,
     session: Arc<Dispatched>,
 }
 
 impl HandlerTask {
     /// Makes a task of a handler that the dispatcher has polled once.
-    pub(crate) fn polled(session: Arc<Dispatched>, id: CallId, handler: Handler, counted: bool) -> Self {
-        Self::new(session, id, handler, None, counted)
+    pub(crate) fn polled(
+        session: Arc<Dispatched>,
+        id: CallId,
+        handler: Handler,
+        route: usize,
+        counted: bool,
+    ) -> Self {
+        Self::new(session, id, handler, route, counted)
     }
 
     /// Makes a task of a handler that has not been polled.
@@ -42,22 +51,19 @@ impl HandlerTask {
         route: usize,
         counted: bool,
     ) -> Self {
-        Self::new(session, id, handler, Some(route), counted)
+        let mut task = Self::new(session, id, handler, route, counted);
+        task.measure = true;
+        task
     }
 
-    fn new(
-        session: Arc<Dispatched>,
-        id: CallId,
-        handler: Handler,
-        measure: Option<usize>,
-        counted: bool,
-    ) -> Self {
+    fn new(session: Arc<Dispatched>, id: CallId, handler: Handler, route: usize, counted: bool) -> Self {
         Self {
             handler: Some(handler),
             _counted: counted.then(|| HandlerTaskPlace::new(Arc::clone(session.state()))),
             id,
             may_block: false,
-            measure,
+            route,
+            measure: false,
             session,
         }
     }
@@ -92,15 +98,15 @@ impl HandlerTask {
         let Some(handler) = &mut self.handler else {
             return Poll::Ready(());
         };
-        let Some(route) = self.measure.take() else {
+        if !mem::take(&mut self.measure) {
             return handler.as_mut().poll(cx);
-        };
+        }
         let begun = Instant::now();
         let poll = handler.as_mut().poll(cx);
         self.session
             .state()
             .router()
-            .route(route)
+            .route(self.route)
             .note_poll(begun.elapsed());
         poll
     }
@@ -114,7 +120,7 @@ impl Future for HandlerTask {
         let session = Arc::clone(&this.session);
         let _poll = session
             .stalls()
-            .poll_in_task((!this.may_block).then_some(this.id));
+            .poll_in_task((!this.may_block).then_some((this.id, this.route)));
         session.monitor();
         // A driver that this worker wakes would lie behind a handler that blocks, where no other worker can take it. It is
         // woken after the poll, or by the monitor if the poll lasts.
@@ -195,7 +201,7 @@ mod tests {
             let _guard = guard;
             std::future::pending().await
         });
-        (server, HandlerTask::polled(session, CallId(1), handler, true))
+        (server, HandlerTask::polled(session, CallId(1), handler, 0, true))
     }
 
     #[tokio::test]

@@ -38,6 +38,8 @@ pub(crate) trait Monitored {
     fn stalls(&self) -> &StallRecord;
     /// Starts another dispatcher, whose turn begins at `turn`: the one before has been in a poll of `route` for too long.
     fn take_over(self: Arc<Self>, turn: u64, route: usize);
+    /// Counts a handler of `route` that blocks its thread, in a task of its own.
+    fn count_blocked(&self, route: usize);
     /// Does what the dispatcher does when it stops and what cannot wait: the dispatcher has been at work since the last look,
     /// in one poll after the other, and was asked to stop.
     fn relieve(&self);
@@ -153,7 +155,10 @@ impl<M: Monitored + ?Sized> MonitorEntry<M> {
 
     /// Looks again. Returns false when there is nothing to look at any more.
     fn check(&mut self) -> bool {
-        self.monitored.stalls().look_at_tasks(&mut self.tasks);
+        let monitored = &self.monitored;
+        monitored
+            .stalls()
+            .look_at_tasks(&mut self.tasks, |route| monitored.count_blocked(route));
         let is_answered = self.is_answered();
         let snapshot = self.monitored.stalls().snapshot();
         if snapshot != self.last {
@@ -238,6 +243,9 @@ mod tests {
         fn take_over(self: Arc<Self>, turn: u64, route: usize) {
             self.log().push(format!("turn {turn} after route {route}"));
         }
+        fn count_blocked(&self, route: usize) {
+            self.log().push(format!("route {route} blocks"));
+        }
         fn relieve(&self) {
             self.log().push("relieve".to_owned());
         }
@@ -290,8 +298,8 @@ mod tests {
         let fake = Arc::new(FakeConnection::default());
         let stalls = &fake.stalls;
         assert_eq!(stalls.polls(), 0);
-        let first = stalls.poll_in_task(Some(CallId(9)));
-        let second = stalls.poll_in_task(Some(CallId(9)));
+        let first = stalls.poll_in_task(Some((CallId(9), 7)));
+        let second = stalls.poll_in_task(Some((CallId(9), 7)));
         stalls.begin(0, 0, CallId(9));
         assert_eq!(stalls.polls(), 3);
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
@@ -325,12 +333,12 @@ mod tests {
         stalls.begin(2, 0, CallId(11));
         assert_eq!(stalls.go_on(2), Some(4));
         assert_eq!(stalls.go_on(4), Some(6));
-        let long = stalls.poll_in_task(Some(CallId(21)));
-        drop(stalls.poll_in_task(Some(CallId(23))));
+        let long = stalls.poll_in_task(Some((CallId(21), 7)));
+        drop(stalls.poll_in_task(Some((CallId(23), 7))));
         let may_block = stalls.poll_in_task(None);
         assert!(entry.check());
         assert!(calls().is_empty(), "seen once");
-        let young = stalls.poll_in_task(Some(CallId(25)));
+        let young = stalls.poll_in_task(Some((CallId(25), 7)));
         assert!(entry.check());
         assert_eq!(
             calls(),
@@ -347,9 +355,9 @@ mod tests {
         assert!(calls().is_empty());
         // The places are free again.
         let again: Vec<_> = (0..8)
-            .map(|n| stalls.poll_in_task(Some(CallId(31 + 2 * n))))
+            .map(|n| stalls.poll_in_task(Some((CallId(31 + 2 * n), 7))))
             .collect();
-        let _ninth = stalls.poll_in_task(Some(CallId(99)));
+        let _ninth = stalls.poll_in_task(Some((CallId(99), 7)));
         assert!(entry.check() && entry.check());
         assert_eq!(calls(), [31, 33, 35, 37, 39, 41, 43, 45]);
         drop(again);
@@ -360,13 +368,13 @@ mod tests {
     fn a_long_poll_in_a_task_is_poked_once() {
         let fake = Arc::new(FakeConnection::default());
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
-        let guard = fake.stalls.poll_in_task(Some(CallId(9)));
+        let guard = fake.stalls.poll_in_task(Some((CallId(9), 7)));
         for _ in 0..5 {
             assert!(entry.check());
         }
         drop(guard);
         assert!(entry.check() && entry.check());
-        assert_eq!(*fake.log(), ["poke"]);
+        assert_eq!(*fake.log(), ["route 7 blocks", "poke"]);
     }
 
     #[test]
@@ -374,16 +382,16 @@ mod tests {
         let fake = Arc::new(FakeConnection::default());
         fake.mute.store(true, Ordering::Relaxed);
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
-        let _guard = fake.stalls.poll_in_task(Some(CallId(9)));
+        let _guard = fake.stalls.poll_in_task(Some((CallId(9), 7)));
         assert!(entry.check() && entry.check());
         for _ in 0..1000 {
             assert!(entry.check(), "not delisted before the answer");
         }
         // At 1, 3, 7, 15 and so on.
-        assert_eq!(fake.log().len(), 1 + 9);
+        assert_eq!(fake.log().len(), 1 + 1 + 9);
         fake.mute.store(false, Ordering::Relaxed);
         while entry.check() {}
-        assert_eq!(fake.log().len(), 1 + 10);
+        assert_eq!(fake.log().len(), 1 + 1 + 10);
     }
 
     #[test]

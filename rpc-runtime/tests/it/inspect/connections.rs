@@ -82,6 +82,30 @@ async fn a_barrier_tells_the_round_trip() {
     assert!(round_trip <= made.age(), "{made}");
 }
 
+/// While short replies go by, long ones wait for PONGs: the OS has taken all that it was offered.
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_peer_that_answers_no_ping_is_seen_with_its_silence() {
+    let (mut peer, theirs) = duplex(64 << 20);
+    let server = Server::builder()
+        .service(Lab::default())
+        .incoming("inspect-silent:", stream_of_one(theirs))
+        .signals(false);
+    let server = serve(server).await;
+    peer.write_all(&encode(&hello())).await.unwrap();
+    let mut requests = Vec::new();
+    for n in 0..4 {
+        requests.extend(encode(&call(4 * n + 1, &FILL, &2_000_000_u64)));
+        requests.extend(encode(&call(4 * n + 3, &ECHO, &"short".to_owned())));
+    }
+    peer.write_all(&requests).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    let silent = only(&server);
+    assert!(silent.backlog_bytes() > 1_000_000, "{silent}");
+    assert_eq!(silent.stalled_for(), None, "{silent}");
+    assert!(silent.to_string().contains(" peer_silent_for=10.0s"), "{silent}");
+    drop(peer);
+}
+
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn a_peer_that_does_not_read_is_seen_with_its_backlog_and_for_how_long() {
     let (mut peer, theirs) = duplex(1000);

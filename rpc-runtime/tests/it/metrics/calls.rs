@@ -222,21 +222,29 @@ async fn streams_are_counted_when_they_end() {
 
 procedures!(BLOCKED, "metrics.v1.Blocked", 0x1_234d_0000);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "test_support::gate")]
-async fn a_handler_that_blocks_its_thread_is_counted() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "test_support::gate")]
+async fn each_handler_that_blocks_its_thread_is_counted() {
     let service = Counted::new(&BLOCKED);
     let server = serve_one(service.clone()).await;
     let client = server.client().await;
-    let blocked = tokio::spawn(async move { call(&client, &BLOCKED[BLOCK], "a").await });
+    let block = || {
+        let client = client.clone();
+        tokio::spawn(async move { call(&client, &BLOCKED[BLOCK], "a").await })
+    };
+    let first = block();
     let labels = [
         ("service", "metrics.v1.Blocked"),
         ("method", "rpc_block"),
         ("protocol", "native"),
     ];
     grown("rpc_server_blocked_handlers_total", &labels, 1.0).await;
+    // The procedure is known to be slow now, so this handler has a task of its own from the start.
+    let second = block();
+    grown("rpc_server_blocked_handlers_total", &labels, 2.0).await;
     service.release();
-    within(blocked).await.unwrap().unwrap();
-    assert_eq!(served(&BLOCKED[BLOCK]).blocked(), 1);
+    within(first).await.unwrap().unwrap();
+    within(second).await.unwrap().unwrap();
+    assert_eq!(served(&BLOCKED[BLOCK]).blocked(), 2);
     drop(server);
 }
 
