@@ -224,7 +224,7 @@ async fn a_handlers_failure_has_its_text_and_details() {
 fn refuse_on_request() -> impl Middleware<ServerCall> {
     middleware::from_fn(async |call: ServerCall, next: Next<ServerCall>| {
         match call.metadata().contains_key("x-refuse") {
-            true => Err(Status::invalid_argument("refused on request").into()),
+            true => Err(Status::invalid_argument("refused on request")),
             false => next.run(call).await,
         }
     })
@@ -299,7 +299,7 @@ async fn our_client_comes_back_after_a_hint() {
                 match is_first {
                     true => {
                         let status = Status::resource_exhausted("come back");
-                        Err(status.with_retry_after(Duration::from_millis(1)).into())
+                        Err(status.with_retry_after(Duration::from_millis(1)))
                     }
                     false => next.run(call).await,
                 }
