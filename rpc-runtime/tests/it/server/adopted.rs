@@ -87,8 +87,10 @@ async fn hand_over(address: &str, workers: [usize; 2]) {
     for number in 0..20 {
         let sent = number.to_string();
         assert_eq!(text(&client, &ECHO, &sent).await.unwrap(), sent);
-        // Each of several sockets is accepted by.
-        echoes(&real).await;
+        // Each of several sockets is accepted by. The old server turns a newcomer away that it accepts as it gives way: then `connect` fails, and a call is made
+        // again.
+        let newcomer = Client::connect_lazy(&real);
+        assert_eq!(text(&newcomer, &ECHO, &sent).await.unwrap(), sent);
     }
     let handle = old.handle.clone();
     assert!(old.report().await.is_clean());
