@@ -62,7 +62,7 @@ impl Drop for Exporter {
             tracing::warn!(%error, "the last spans were not sent: look at the collector and its address, or raise rpc_otel::Builder::timeout");
         }
         if let Some(Err(error)) = metrics.map(Flush::wait) {
-            tracing::warn!(%error, "the last metrics were not sent");
+            tracing::warn!(%error, "the last metrics are lost");
         }
     }
 }

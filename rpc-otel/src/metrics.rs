@@ -111,7 +111,9 @@ impl Flush {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the collector did not answer in time".to_owned(),
         };
-        let text = format!("the metrics were not sent: {problem}: look at the collector and its address");
+        let text = format!(
+            "the metrics were not sent: {problem}: look at the collector and its address, or raise rpc_otel::Builder::timeout"
+        );
         Err(Status::unavailable(text).into())
     }
 }

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::{
     door::{Door, Transport},
+    probe::once,
     process::{Plan, Process},
 };
 
@@ -161,6 +162,17 @@ fn outcome(sent: u64, unit: &'static str, answer: impl Into<String>) -> Result<O
         answer: answer.into(),
         counted: None,
     })
+}
+
+/// Expects that the server accepts a newcomer, though `count` connections hold unfinished requests.
+async fn accepts_beside(scene: &Scene<'_>, count: usize) -> Result<Outcome, Failure> {
+    once(scene.door()).await?;
+    let memory = scene.target.usage()?.memory_kib;
+    outcome(
+        count as u64,
+        "connections",
+        format!("the account of memory; {} MiB resident", memory >> 10),
+    )
 }
 
 /// The reasons of a GOAWAY.

@@ -12,13 +12,10 @@ use tokio::{
 };
 
 use super::{
-    Answer, EXCESS, Failure, Outcome, PROTOCOL, REJECTED, Scene, TIMEOUT, answer, attacks, call, connect,
-    outcome, send, sent_away,
+    Answer, EXCESS, Failure, Outcome, PROTOCOL, REJECTED, Scene, TIMEOUT, accepts_beside, answer, attacks,
+    call, connect, outcome, send, sent_away,
 };
-use crate::{
-    probe::once,
-    procedure::{ECHO, GATHER, NOTE, TREE},
-};
+use crate::procedure::{ECHO, GATHER, NOTE, TREE};
 
 attacks! {
     claims "connections that claim frames of 144 KiB and send five bytes of each" usual Served
@@ -295,13 +292,7 @@ async fn held_parts(scene: &Scene<'_>) -> Result<Outcome, Failure> {
         }
         held.push(raw);
     }
-    once(scene.door()).await?;
-    let memory = scene.target.usage()?.memory_kib;
-    outcome(
-        count as u64,
-        "connections",
-        format!("the account of memory; {} MiB resident", memory >> 10),
-    )
+    accepts_beside(scene, count).await
 }
 
 /// The bytes in each frame of a message in parts.

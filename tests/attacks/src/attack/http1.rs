@@ -9,7 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Failure, Outcome, Scene, attacks, outcome};
+use super::{Failure, Outcome, Scene, accepts_beside, attacks, outcome};
 use crate::probe::once;
 
 attacks! {
@@ -140,13 +140,7 @@ async fn held_bodies(scene: &Scene<'_>) -> Result<Outcome, Failure> {
         let _ = timeout(Duration::from_millis(20), socket.write_all(&half)).await;
         all.push(socket);
     }
-    once(scene.door()).await?;
-    let memory = scene.target.usage()?.memory_kib;
-    outcome(
-        count as u64,
-        "connections",
-        format!("the account of memory; {} MiB resident", memory >> 10),
-    )
+    accepts_beside(scene, count).await
 }
 
 async fn unread_answers(scene: &Scene<'_>) -> Result<Outcome, Failure> {
