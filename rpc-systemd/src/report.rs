@@ -6,6 +6,8 @@ use rpc_runtime::{DrainReport, Error, Server, server::ServerHandle};
 use sd_notify::NotifyState;
 use tokio::time::{sleep, timeout};
 
+use crate::successor::HANDED_OVER;
+
 /// Serves as [`Server::serve`] does, and [reports](report) to the service manager.
 ///
 /// # Errors
@@ -50,6 +52,10 @@ pub async fn report(server: &ServerHandle) {
     server.responds().await;
     let status = format!("serving on {}", server.addresses().join(", "));
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    if env::var_os(HANDED_OVER).is_some() {
+        // The process before this one waits for it.
+        notify(&[NotifyState::Custom("BARRIER=1")]);
+    }
     tokio::select! {
         _ = server.drained() => {}
         () = watchdog(server) => {}

@@ -75,6 +75,9 @@ impl Successor {
 
     /// Starts the process, waits until it is ready, and then lets `server` [give way](ServerHandle::give_way). Returns the id of the process.
     ///
+    /// The new process is ready when it has said `READY=1` and then `BARRIER=1`, or 2 s after `READY=1`. `systemd-notify` and
+    /// [`serve`](crate::serve) send both.
+    ///
     /// The process inherits the environment, the working folder, and the standard streams. If it ends or is not ready in time, it is killed, and the
     /// server goes on as before.
     ///
@@ -100,13 +103,7 @@ impl Successor {
             .map_err(|error| unavailable(&format!("{} cannot be started", self.program()), &error))?;
         let id = process.0.id().unwrap_or_default();
         tracing::info!(process = id, program = %self.program(), "hand-over: a new process starts");
-        let ready = async {
-            tokio::select! {
-                ready = hear_ready(&answers) => ready.map_err(|error| unavailable("its answer cannot be read", &error)),
-                ended = process.0.wait() => Err(ended_early(ended)),
-            }
-        };
-        match timeout(self.ready_within, ready).await {
+        match timeout(self.ready_within, process.says("READY=1", &answers)).await {
             Ok(ready) => ready?,
             Err(_) => {
                 let text = format!(
@@ -116,6 +113,10 @@ impl Successor {
                 );
                 return Err(Status::new(Code::DeadlineExceeded, text).into());
             }
+        }
+        // systemd-notify sends a second message, and fails if this process has ended before.
+        if let Ok(said) = timeout(BARRIER_WITHIN, process.says("BARRIER=1", &answers)).await {
+            said?;
         }
         tracing::info!(
             process = id,
@@ -162,6 +163,14 @@ impl Successor {
 struct Process(Child, bool);
 
 impl Process {
+    /// Waits until it has sent this line. Fails if it ends before.
+    async fn says(&mut self, line: &str, answers: &UnixDatagram) -> Result<(), Error> {
+        tokio::select! {
+            heard = hear(answers, line) => heard.map_err(|error| unavailable("its answer cannot be read", &error)),
+            ended = self.0.wait() => Err(ended_early(ended)),
+        }
+    }
+
     fn let_go(mut self) {
         self.1 = false;
     }
@@ -204,14 +213,14 @@ fn sockets_of(server: &ServerHandle) -> Result<Vec<ListeningSocket>, Error> {
     }
 }
 
-/// Waits until a datagram says that the process is ready.
-async fn hear_ready(answers: &UnixDatagram) -> io::Result<()> {
+/// Waits for a datagram with this line. File descriptors that come with it are closed: so a sender of `BARRIER=1` goes on.
+async fn hear(answers: &UnixDatagram, wanted: &str) -> io::Result<()> {
     let mut datagram = vec![0; MAX_DATAGRAM];
     loop {
         let len = answers.recv(&mut datagram).await?;
         if datagram[..len]
             .split(|&byte| byte == b'\n')
-            .any(|line| line == b"READY=1")
+            .any(|line| line == wanted.as_bytes())
         {
             return Ok(());
         }
@@ -234,10 +243,12 @@ fn unavailable(what: &str, error: &io::Error) -> Error {
 }
 
 /// Tells a process that NOTIFY_SOCKET is that of the process before it, and not of a service manager.
-const HANDED_OVER: &str = "RPC_HANDED_OVER";
+pub(crate) const HANDED_OVER: &str = "RPC_HANDED_OVER";
 /// The first file descriptor of a process that is given.
 const FIRST_FD: i32 = 3;
 /// The longest datagram that is read.
 const MAX_DATAGRAM: usize = 4096;
+/// How long a process that is ready may take to say `BARRIER=1`. Programs without it are heard, too.
+const BARRIER_WITHIN: Duration = Duration::from_secs(2);
 /// How long a new process may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);

@@ -3,6 +3,8 @@
 use std::{
     io::{BufRead, stdin},
     process::{Command, Stdio},
+    thread::sleep,
+    time::Duration,
 };
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -11,6 +13,7 @@ use rpc_runtime::{
     server::{Handler, Incoming, Procedure, Service},
 };
 use rpc_systemd::Sockets;
+use sd_notify::NotifyState;
 use test_support::{LONG, Lab, within};
 use tokio::{
     io::{BufReader, Lines},
@@ -63,6 +66,17 @@ fn serves() {
         println!("listening {}", server.addresses().join(" "));
         rpc_systemd::serve(server).await
     });
+}
+
+/// Says that it is ready as `systemd-notify` does, and is slow between its two messages. Then it makes the file in its last argument.
+#[test]
+#[ignore = "a process of other tests"]
+fn notifies_slowly() {
+    sd_notify::notify(&[NotifyState::Ready]).unwrap();
+    sleep(Duration::from_millis(100));
+    // It fails if nobody reads there any more.
+    sd_notify::notify(&[NotifyState::Custom("BARRIER=1")]).unwrap();
+    std::fs::write(std::env::args().next_back().unwrap(), "").unwrap();
 }
 
 /// Runs a program, and ends the process with its exit code.

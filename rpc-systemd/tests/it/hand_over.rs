@@ -126,6 +126,24 @@ async fn a_successor_that_is_not_ready_in_time_is_killed() {
     has_ended(pid.unwrap().parse().unwrap()).await;
 }
 
+#[tokio::test]
+async fn a_successor_gets_the_answer_to_its_barrier() {
+    let server = served("tcp://127.0.0.1:0").await;
+    let folder = std::env::temp_dir();
+    let done = folder.join(format!("rpc-barrier-{}", std::process::id()));
+    let file = done.to_str().unwrap();
+    let slow = Successor::new(std::env::current_exe().unwrap()).args(arguments("notifies_slowly", &[file]));
+    within(slow.take_over(&server.handle)).await.unwrap();
+    assert!(server.report().await.is_clean());
+    within(async {
+        while !done.exists() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    std::fs::remove_file(done).unwrap();
+}
+
 /// A successor by another program: `.ci/strangers` runs it.
 #[tokio::test]
 #[ignore = "needs systemd's tools"]
