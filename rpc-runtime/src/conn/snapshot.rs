@@ -42,6 +42,8 @@ pub(crate) struct LimitUse {
     pub(crate) high_water: u64,
     pub(crate) max_waiting: u64,
     pub(crate) metadata_bytes: u64,
+    /// Handlers that run.
+    pub(crate) running: u64,
 }
 
 /// A call, or several one-way calls of one frame, at one moment.
