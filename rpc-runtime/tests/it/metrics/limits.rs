@@ -75,6 +75,10 @@ async fn an_empty_retry_budget_is_seen() {
     }
     assert!(denied() >= before.0 + 1.0);
     assert!(concurrency() >= before.1 + 10.0);
+    // Of a family that is not there the sum is 0, too.
+    let snapshot = rpc_runtime::metrics::snapshot();
+    let budgets = snapshot.family("rpc_client_retry_budget_ratio");
+    assert_eq!(budgets.map(|family| family.samples().len()), Some(1));
     assert!(number("rpc_client_retry_budget_ratio", &[]) < 0.1);
     service.release();
     within(holds).await.unwrap().unwrap();
