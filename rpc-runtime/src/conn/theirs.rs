@@ -51,6 +51,8 @@ pub(super) struct Theirs {
     /// What became of requests since a drain began whose report counts them.
     tally: Tally,
     is_counting: bool,
+    /// How many requests were not done at their deadline.
+    missed: u64,
     /// A limit by which requests were refused when they came, and that was not asked for since.
     over: Option<ServerLimit>,
 }
@@ -64,6 +66,7 @@ impl Theirs {
             meter: ServedMeter::default(),
             tally: Tally::default(),
             is_counting: false,
+            missed: 0,
             over: None,
         }
     }
@@ -388,6 +391,11 @@ impl Theirs {
             self.requests.count(|request| request.one_way) + in_rows,
             self.requests.sum(buffered) + bytes,
         )
+    }
+
+    /// How many requests were not done at their deadline.
+    pub(super) fn missed_deadlines(&self) -> u64 {
+        self.missed
     }
 
     /// Adds all requests to `list`.

@@ -60,6 +60,7 @@ impl OwnedConnection {
             made: snapshot.made,
             one_ways: snapshot.one_ways,
             waiting: snapshot.waiting,
+            missed_deadlines: snapshot.missed_deadlines,
             blocked,
             received,
             sent,

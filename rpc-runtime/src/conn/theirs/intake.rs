@@ -637,10 +637,12 @@ impl Theirs {
         }
         let is_due = |row: &WaitingRow| row.deadline.is_some_and(|deadline| deadline <= now);
         for last_id in self.requests.select_rows(is_due) {
-            self.end_row(last_id, Fate::Expired);
+            self.missed += self.end_row(last_id, Fate::Expired);
             self.note_drained(step.wakes);
         }
+        let before = self.requests.unwanted_in_row(Unwanted::Deadline);
         self.requests.unwant_row(Unwanted::Deadline, is_due);
+        self.missed += (self.requests.unwanted_in_row(Unwanted::Deadline) - before) as u64;
     }
 
     /// Ends a request whose deadline has passed.
@@ -652,7 +654,10 @@ impl Theirs {
             (RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_), _) => {
                 self.requests.unwant(id, Unwanted::Deadline, step.wakes.woken());
             }
-            (RequestStage::Discarding(_) | RequestStage::Withdrawn(_), _) => {}
+            // It was ended before.
+            (RequestStage::Discarding(_) | RequestStage::Withdrawn(_), _) => {
+                return self.note_drained(step.wakes);
+            }
             (RequestStage::Receiving(_), true) => self.requests.discard(id, Fate::Expired),
             (RequestStage::Queued(_), true) => {
                 let counts = self.requests.remove(id).and_then(|request| request.counts);
@@ -666,6 +671,7 @@ impl Theirs {
                 self.withdraw_request(id, Code::DeadlineExceeded, text, step);
             }
         }
+        self.missed += 1;
         self.note_drained(step.wakes);
     }
 
