@@ -170,6 +170,21 @@ fn middleware_prints_what_passes() {
 }
 
 #[test]
+fn traces_prints_one_trace_over_two_hops() {
+    check(
+        env!("CARGO_BIN_EXE_traces"),
+        &[
+            "client: soap: 4 left",
+            "collector: 4 spans, of one trace: true",
+            "  client shop.v1.Shop/rpc_page",
+            "    server shop.v1.Shop/rpc_page",
+            "      client shop.v1.Stock/rpc_count",
+            "        server shop.v1.Stock/rpc_count",
+        ],
+    );
+}
+
+#[test]
 fn simulation_prints_the_same_twice() {
     let run = [
         "after   0 s: the total is 5",

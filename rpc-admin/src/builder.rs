@@ -120,6 +120,7 @@ impl AdminBuilder {
             .max_body(MAX_BODY)
             .request_timeout(REQUEST)
             .header_timeout(IDLE)
+            .with_fixed_limits()
             .routes(self.routes());
         Ok(Admin::serve(server.guest(guest).bind().await?))
     }

@@ -56,7 +56,7 @@ impl Pages {
             Page::Metrics => metrics::answer(request.headers()),
             Page::Alive => self.probes.alive().await,
             Page::Ready => self.probes.ready(request.uri().query()).await,
-            Page::Debug(page) => debug::answer(*page, request),
+            Page::Debug(page) => debug::answer(*page, request).await,
         }
     }
 }
@@ -93,7 +93,7 @@ const PAGES: [(&str, Page, &str); 8] = [
     (
         "/debug/procedures",
         Page::Debug(debug::Page::Procedures),
-        "calls, errors and latencies of each procedure; ?format=json",
+        "calls, errors, rate and latencies of each procedure; ?window=SECONDS&format=json",
     ),
     (
         "/debug/limits",

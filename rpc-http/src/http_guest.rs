@@ -46,6 +46,19 @@ pub(crate) struct RouteLimits {
     pub(crate) request_timeout: Duration,
     /// Of HTTP/1: from the beginning of the connection, or the end of an answer, to the end of the next headers.
     pub(crate) header_timeout: Duration,
+    /// False if the user of the program cannot set them.
+    pub(crate) are_named: bool,
+}
+
+#[cfg(feature = "routes")]
+impl RouteLimits {
+    /// Returns `text`, which ends with the name of a setting: without that, if the user cannot set it.
+    pub(crate) fn text<'a>(&self, text: &'a str) -> &'a str {
+        match text.split_once(": Http::") {
+            Some((what, _)) if !self.are_named => what,
+            _ => text,
+        }
+    }
 }
 
 impl Http {
@@ -65,6 +78,7 @@ impl Http {
                 max_body: 1 << 20,
                 request_timeout: Duration::from_secs(30),
                 header_timeout: Duration::from_secs(30),
+                are_named: true,
             },
         })
     }
@@ -192,6 +206,13 @@ impl Http {
     /// [`Limits::handshake_timeout`](rpc_runtime::Limits::handshake_timeout), too, and a place among the handshakes.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.0.route_limits.header_timeout = timeout;
+        self
+    }
+
+    /// Leaves the names of these settings out of answers and log lines, because the user of the program cannot set them.
+    #[doc(hidden)]
+    pub fn with_fixed_limits(mut self) -> Self {
+        self.0.route_limits.are_named = false;
         self
     }
 }

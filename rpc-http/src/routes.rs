@@ -56,7 +56,7 @@ impl Routes {
         let method = head.method.clone();
         let answer = match method {
             // An answer to it might turn the connection into a tunnel.
-            Method::CONNECT => plain(StatusCode::METHOD_NOT_ALLOWED, "this port is no proxy\n"),
+            Method::CONNECT => plain(StatusCode::METHOD_NOT_ALLOWED, "this port is no proxy"),
             _ => self.of_program(limits, server, head, body).await,
         };
         writable(&method, answer)
@@ -76,12 +76,10 @@ impl Routes {
         // The memory counts until the program has answered.
         let (body, _held) = match timeout_at(due, read(body, limits.max_body, server)).await {
             Ok(Ok(read)) => read,
-            Ok(Err(unread)) => return unread.answer(),
+            Ok(Err(unread)) => return unread.answer(limits),
             Err(_) => {
-                return plain(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "the body of the request did not come in time: Http::request_timeout\n",
-                );
+                let text = "the body of the request did not come in time: Http::request_timeout";
+                return plain(StatusCode::REQUEST_TIMEOUT, limits.text(text));
             }
         };
         head.extensions.insert(server.peer().clone());
@@ -94,22 +92,14 @@ impl Routes {
             Ok(Some(Ok(answer))) => answer,
             Ok(_) => {
                 tracing::error!(path, "the answer to a request of HTTP panicked");
-                plain(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the server failed at this request\n",
-                )
+                plain(StatusCode::INTERNAL_SERVER_ERROR, FAILED)
             }
             Err(_) => {
                 let timeout = limits.request_timeout;
-                tracing::warn!(
-                    path,
-                    ?timeout,
-                    "the answer to a request of HTTP took too long: Http::request_timeout"
-                );
-                plain(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the server took too long for this request: Http::request_timeout\n",
-                )
+                let text = "the answer to a request of HTTP took too long: Http::request_timeout";
+                tracing::warn!(path, ?timeout, "{}", limits.text(text));
+                let text = "the server took too long for this request: Http::request_timeout";
+                plain(StatusCode::SERVICE_UNAVAILABLE, limits.text(text))
             }
         }
     }
@@ -131,20 +121,17 @@ enum Unread {
 }
 
 impl Unread {
-    fn answer(self) -> Response<Bytes> {
+    fn answer(self, limits: &RouteLimits) -> Response<Bytes> {
         match self {
             Self::TooLong => plain(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the body of the request is too long: Http::max_body\n",
+                limits.text("the body of the request is too long: Http::max_body"),
             ),
             Self::NoMemory => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the server has no memory for this request (ServerBuilder::max_buffered_bytes): try again later\n",
+                "the server has no memory for this request (ServerBuilder::max_buffered_bytes): try again later",
             ),
-            Self::Lost => plain(
-                StatusCode::BAD_REQUEST,
-                "the body of the request is not complete\n",
-            ),
+            Self::Lost => plain(StatusCode::BAD_REQUEST, "the body of the request is not complete"),
         }
     }
 }
@@ -185,13 +172,7 @@ fn writable(method: &Method, answer: Response<Bytes>) -> Response<Bytes> {
     let (mut head, mut body) = answer.into_parts();
     if head.status.is_informational() {
         tracing::error!(status = %head.status, "an answer to a request of HTTP has a status that ends none");
-        return writable(
-            method,
-            plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the server failed at this request\n",
-            ),
-        );
+        return writable(method, plain(StatusCode::INTERNAL_SERVER_ERROR, FAILED));
     }
     for name in OF_CONNECTIONS {
         head.headers.remove(name);
@@ -214,8 +195,9 @@ fn writable(method: &Method, answer: Response<Bytes>) -> Response<Bytes> {
     Response::from_parts(head, body)
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
-    let mut answer = Response::new(Bytes::from_static(text.as_bytes()));
+/// Makes an answer of one line.
+fn plain(status: StatusCode, text: &str) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::from(format!("{text}\n")));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(
@@ -225,6 +207,8 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
     answer
 }
 
+/// What a peer reads if the program has panicked, or has answered nonsense.
+const FAILED: &str = "the server failed at this request";
 /// Headers that are about a connection. HTTP/2 forbids them.
 const OF_CONNECTIONS: [HeaderName; 5] = [
     CONNECTION,

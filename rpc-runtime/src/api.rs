@@ -12,6 +12,7 @@ pub(crate) mod open;
 pub(crate) mod priority;
 pub(crate) mod report;
 pub(crate) mod secret;
+pub(crate) mod server_limit;
 pub(crate) mod status;
 pub(crate) mod time_spent;
 pub(crate) mod tls_protocol;

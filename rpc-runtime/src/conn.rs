@@ -51,8 +51,8 @@ pub(crate) use self::snapshot::{CallSnapshot, Called, ConnectionSnapshot, LimitU
 pub(crate) use self::theirs::{DRAINING, MEMORY_SHORT};
 pub(crate) use self::types::{
     Arrived, ArrivedRow, Barrier, CallFailure, CallId, Cause, Cut, End, Flush, JoiningSend, News, Next,
-    PeerGoaway, PeerHello, ReceivedReply, Request, Shape, Side, State, Tally, Ticket, Time, Uncovered,
-    Unsent, Unstarted, Unwanted, micros,
+    PeerGoaway, PeerHello, ReceivedReply, RefusalReason, Request, Shape, Side, State, Tally, Ticket, Time,
+    Uncovered, Unsent, Unstarted, Unwanted, micros,
 };
 use self::{
     either_call::EitherCall,

@@ -15,6 +15,7 @@ mod layered;
 pub(crate) mod lifecycle;
 mod outgoing_call;
 mod panicked;
+mod refusal_log;
 mod replies;
 mod requests;
 mod row_turns;
@@ -63,13 +64,13 @@ pub(crate) use self::{
     server_call::CallWatch,
     server_view::ServerView,
     service::{priorities, served},
-    stall_record::{StallRecord, StallSnapshot, TaskLook},
+    stall_record::{BlockedPoll, StallRecord, StallSnapshot, TaskLook},
     threads::Threads,
 };
 use self::{caller_hash::AllowedCallers, connection_metadata::ConnectionMetadata, denials::Denials};
 use crate::{
-    Client, Compression, Metadata, Peer, Procedure,
-    api::trace_context::TraceContext,
+    Client, Compression, Metadata, Peer, Procedure, Status,
+    api::{server_limit::ServerLimit, trace_context::TraceContext},
     base::ordered_wakes::Changes,
     client::Channel,
     conn::{CallId, Cause, Connection, Time},
@@ -320,6 +321,23 @@ impl<D: ?Sized> Session<D> {
         self.with(Clock::Now, |conn, now| {
             conn.begin_drain(Reason::Drain, why, RETIREMENT, now)
         });
+    }
+
+    /// Logs, once in a while, that a call of `procedure` was refused because of a limit.
+    #[cold]
+    pub(crate) fn note_refusal(&self, limit: ServerLimit, procedure: &Procedure, status: &Status) {
+        let (procedure, text) = (Some(procedure.path()), Some(status.message()));
+        self.server
+            .refusals()
+            .note(limit, self.peer.address(), procedure, text, self.server.age());
+    }
+
+    /// Logs, once in a while, that requests were refused because of a limit when they came.
+    #[cold]
+    pub(crate) fn note_limit(&self, limit: ServerLimit) {
+        self.server
+            .refusals()
+            .note(limit, self.peer.address(), None, None, self.server.age());
     }
 
     /// Notes that a call was denied.

@@ -7,6 +7,8 @@ mod procedures;
 use rpc_runtime::server::{Handler, Incoming, Procedure, Service};
 
 use self::answers::Answers;
+#[doc(hidden)]
+pub use self::procedures::Measured;
 use crate::rpc::inspect::v1::InspectServer;
 
 /// The service `rpc.inspect.v1.Inspect`: shows what the servers and clients of the process do now.

@@ -34,6 +34,8 @@ mod service_names;
 
 rpc_runtime::include_protos!();
 
+#[doc(hidden)]
+pub use self::inspect::Measured;
 pub use self::{
     health::{Health, HealthHandle, ServingStatus},
     inspect::Inspect,

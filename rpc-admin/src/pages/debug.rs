@@ -24,17 +24,23 @@ pub(super) enum Page {
 }
 
 /// Answers in the format that the query or the headers ask for.
-pub(super) fn answer<B>(page: Page, request: &Request<B>) -> Response<Bytes> {
-    let written = Query::new(request.uri().query()).and_then(|mut query| {
-        let format = Format::of(&mut query, request.headers())?;
-        match page {
-            Page::Calls => calls::write(query, format),
-            Page::Connections => connections::write(query, format),
-            Page::Procedures => procedures::write(query, format),
-            Page::Limits => limits::write(query, format),
-        }
-    });
+pub(super) async fn answer<B>(page: Page, request: &Request<B>) -> Response<Bytes> {
+    let written = write(page, request.uri().query(), request.headers()).await;
     written.unwrap_or_else(|problem| text(StatusCode::BAD_REQUEST, problem))
+}
+
+/// # Errors
+///
+/// What is wrong with the query.
+async fn write(page: Page, query: Option<&str>, headers: &HeaderMap) -> Result<Response<Bytes>, String> {
+    let mut query = Query::new(query)?;
+    let format = Format::of(&mut query, headers)?;
+    match page {
+        Page::Calls => calls::write(query, format),
+        Page::Connections => connections::write(query, format),
+        Page::Procedures => procedures::write(query, format).await,
+        Page::Limits => limits::write(query, format),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -150,10 +150,48 @@ async fn limits_and_procedures_are_shown() {
         .find(|one| one["procedure"] == "demo.kv.v1.Kv/rpc_ping" && one["side"] == "server");
     let ping = ping.unwrap_or_else(|| panic!("{json}"));
     assert!(ping["codes"]["OK"].as_u64().unwrap() >= 1, "{ping}");
+    let (ended, errors) = (&ping["ended"], &ping["errors"]);
+    assert!(ended.as_u64() >= Some(1) && errors.is_u64(), "{ping}");
+    assert!(ping["rate"].as_f64().unwrap() > 0.0, "{ping}");
     let text = get(admin.address(), "/debug/procedures").await;
     assert!(text.text().contains("demo.kv.v1.Kv/rpc_ping"), "{}", text.text());
     drop(kv);
     demo.stop().await;
+    admin.stop().await;
+}
+
+#[tokio::test(crate = "test_support::gate", flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_shows_the_calls_and_the_errors_within_it() {
+    let admin = rpc_admin::listen("tcp://127.0.0.1:0").await.unwrap();
+    let lab = Lab::default();
+    let server = lab.serve("tcp://127.0.0.1:0").await;
+    let client = server.client().await;
+    let fail = async || start(&client, &lab::FAIL, "a").await.unwrap().unwrap_err();
+    fail().await;
+    // Calls go on until a window has some of them; those before it are not in it.
+    let page = "/debug/procedures?window=0.05&format=json";
+    let shown = within(async {
+        loop {
+            let (answer, _) = tokio::join!(get(admin.address(), page), fail());
+            let json: Value = serde_json::from_slice(&answer.body).unwrap();
+            let procedures = json["procedures"].as_array().unwrap().clone();
+            let failed = procedures.into_iter().find(|one| {
+                one["procedure"] == lab::FAIL.path() && one["side"] == "server" && one["ended"] != 0
+            });
+            if let Some(failed) = failed {
+                return (failed, json["window_seconds"].as_f64().unwrap());
+            }
+        }
+    });
+    let (failed, window) = shown.await;
+    let ended = failed["ended"].as_f64().unwrap();
+    assert_eq!(failed["errors"].as_f64(), Some(ended), "{failed}");
+    assert!(
+        (failed["rate"].as_f64().unwrap() * window - ended).abs() < 0.01,
+        "{failed} in {window}"
+    );
+    drop(client);
+    server.stop().await;
     admin.stop().await;
 }
 
@@ -168,6 +206,10 @@ async fn a_wrong_parameter_is_named() {
             "there is no format yaml: take text or json",
         ),
         ("/debug/limits?most=1", "has no parameter most"),
+        (
+            "/debug/procedures?window=9",
+            "the window is too long: give a time of up to 8s",
+        ),
     ] {
         let answer = get(admin.address(), page).await;
         assert_eq!(answer.status, 400, "{page}");

@@ -1,6 +1,6 @@
 //! Which page answers, and how.
 
-use crate::web::{ask, get};
+use crate::web::{ask, get, get_with};
 
 const PAGES: [&str; 8] = [
     "/",
@@ -63,5 +63,14 @@ async fn an_unknown_page_is_answered_with_the_list() {
         );
         assert!(answer.text().contains("\n/metrics "), "{}", answer.text());
     }
+    admin.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_names_no_setting_that_nobody_can_set() {
+    let admin = rpc_admin::listen("tcp://127.0.0.1:0").await.unwrap();
+    let answer = get_with(admin.address(), "/metrics", "Content-Length: 5000\r\n").await;
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.text(), "the body of the request is too long\n");
     admin.stop().await;
 }

@@ -154,7 +154,7 @@ impl Talk {
                     "the headers of a request did not come in {:?}: Http::header_timeout",
                     self.limits.header_timeout
                 );
-                (PeerCut::Silence, text)
+                (PeerCut::Silence, self.limits.text(&text).to_owned())
             }
             () if error.is_parse() => (PeerCut::Protocol, error.to_string()),
             () => return tracing::debug!(peer = self.peer(), %error, "HTTP/1 connection lost"),

@@ -1,9 +1,11 @@
 //! Counters: what a server has refused, and which peers it has cut off.
 
 use std::{
-    fmt,
+    array, fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
+
+use super::server_limit::ServerLimit;
 
 /// One counter that all connections of a server share.
 #[derive(Debug, Default)]
@@ -47,25 +49,33 @@ macro_rules! counters {
         #[must_use]
         pub struct Counters {
             $(pub(crate) $name: u64,)*
+            refused: ByLimit<u64>,
         }
 
         /// The counters that all connections of a server, or of a client, share.
         #[derive(Debug, Default)]
         pub(crate) struct Counts {
             $(pub(crate) $name: Count,)*
+            refused: ByLimit<Count>,
         }
 
         impl Counts {
             /// The numbers of this moment.
             pub(crate) fn read(&self) -> Counters {
-                Counters { $($name: self.$name.get(),)* }
+                Counters {
+                    $($name: self.$name.get(),)*
+                    refused: self.refused.map(Count::get),
+                }
             }
         }
 
         impl Counters {
             /// The sum of both.
             pub(crate) fn and(self, other: Self) -> Self {
-                Self { $($name: self.$name.saturating_add(other.$name),)* }
+                Self {
+                    $($name: self.$name.saturating_add(other.$name),)*
+                    refused: self.refused.and(&other.refused),
+                }
             }
 
             $(
@@ -81,6 +91,61 @@ macro_rules! counters {
             }
         }
     };
+}
+
+/// Something for each limit: of calls, and of one-way calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ByLimit<T> {
+    calls: [T; ServerLimit::COUNT],
+    one_ways: [T; ServerLimit::COUNT],
+}
+
+impl<T> ByLimit<T> {
+    fn of(&self, limit: ServerLimit, one_way: bool) -> &T {
+        match one_way {
+            true => &self.one_ways[limit as usize],
+            false => &self.calls[limit as usize],
+        }
+    }
+
+    fn map<U>(&self, f: impl Fn(&T) -> U) -> ByLimit<U> {
+        ByLimit {
+            calls: self.calls.each_ref().map(&f),
+            one_ways: self.one_ways.each_ref().map(&f),
+        }
+    }
+}
+
+impl ByLimit<u64> {
+    /// The sum of both.
+    fn and(&self, other: &Self) -> Self {
+        let sum = |these: &[u64; ServerLimit::COUNT], those: &[u64; ServerLimit::COUNT]| {
+            array::from_fn(|at| these[at].saturating_add(those[at]))
+        };
+        Self {
+            calls: sum(&self.calls, &other.calls),
+            one_ways: sum(&self.one_ways, &other.one_ways),
+        }
+    }
+}
+
+impl Counts {
+    /// Counts `count` requests that are refused because of `limit`.
+    pub(crate) fn refuse(&self, limit: ServerLimit, one_way: bool, count: u64) {
+        self.refused.of(limit, one_way).add_many(count);
+        match one_way {
+            true => &self.sends_refused,
+            false => &self.calls_refused,
+        }
+        .add_many(count);
+    }
+}
+
+impl Counters {
+    /// How many requests were refused because of `limit`.
+    pub(crate) fn refused(&self, limit: ServerLimit, one_way: bool) -> u64 {
+        *self.refused.of(limit, one_way)
+    }
 }
 
 counters! {

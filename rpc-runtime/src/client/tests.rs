@@ -24,13 +24,10 @@ use super::Client;
 use crate::{
     Code, Error, Limits, Procedure, Status,
     api::limits::SERVER_KEEP_ALIVE,
-    conn::{Arrived, CallId, Connection, End, Side, State, Unwanted},
+    conn::{Arrived, CallId, Connection, End, RefusalReason, Side, State, Unwanted},
     driver::{SharedConnection, drive},
     net::{Address, Listener, Stream},
-    wire::frame::{
-        Output,
-        control::{DropReason, Reason},
-    },
+    wire::frame::{Output, control::Reason},
 };
 
 static ECHO: Procedure = Procedure::new("hand.v1.Hand/rpc_echo", 11);
@@ -137,7 +134,7 @@ impl Far {
     /// The handler has not begun.
     fn refuse(&self, id: CallId, code: Code) {
         let status = Status::new(code, "not today");
-        let reason = DropReason::Draining;
+        let reason = RefusalReason::Rule;
         let end = End::Refused {
             status: &status,
             reason,

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     Code, Load, Metadata, Priority, Status,
+    api::server_limit::ServerLimit,
     wire::frame::{
         Flags, Header, Kind, Payload,
         control::{Progress, Reason},
@@ -99,6 +100,12 @@ impl Connection {
             asks: false,
             has_more: self.theirs.waiting() > 0,
         }))
+    }
+
+    /// Takes the limit by which requests were refused last when they came; none if none was since the last question.
+    #[inline]
+    pub(crate) fn take_limit(&mut self) -> Option<ServerLimit> {
+        self.theirs.take_limit()
     }
 
     /// The procedure and the depth of the one-way requests that are next, if they came in one frame and

@@ -22,6 +22,7 @@ impl Connection {
             made: our_calls,
             one_ways: their_sends + our_sends,
             waiting: waiting + waiters.len(),
+            missed_deadlines: self.theirs.missed_deadlines() + self.ours.missed_deadlines(),
             received: self.received,
             sent: self.outbox.taken(),
             held: held.saturating_add(backlog).saturating_add(waiters.bytes()),

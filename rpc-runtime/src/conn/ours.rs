@@ -60,6 +60,8 @@ pub(super) struct Ours {
     flushing: VecDeque<(u64, u64)>,
     /// The first request whose fragments were lost with the connection.
     unflushed: Option<u64>,
+    /// How many calls had no outcome at their deadline.
+    missed: u64,
 }
 
 impl Ours {
@@ -74,6 +76,7 @@ impl Ours {
             barriers: Barriers::default(),
             flushing: VecDeque::new(),
             unflushed: None,
+            missed: 0,
         }
     }
 
@@ -229,6 +232,7 @@ impl Ours {
             _ => Cause::Deadline,
         };
         let is_missed = matches!(cause, Cause::Deadline);
+        self.missed += u64::from(is_missed);
         self.fail_here(id, cause, taken, woken);
         is_missed
     }
@@ -365,6 +369,11 @@ impl Ours {
     /// How many calls, and one-way requests that the OS has not taken, are here; and how many requests wait.
     pub(super) fn load(&self) -> (usize, usize, usize) {
         (self.calls.len(), self.sends.unwritten(), self.queues.len())
+    }
+
+    /// How many calls had no outcome at their deadline.
+    pub(super) fn missed_deadlines(&self) -> u64 {
+        self.missed
     }
 
     /// Adds all calls to `list`; the OS has the stream up to `taken`.

@@ -17,6 +17,8 @@ pub(crate) struct ConnectionSnapshot {
     pub(crate) one_ways: usize,
     /// Callers, handlers and streams that wait for credit, for a slot or for room.
     pub(crate) waiting: usize,
+    /// Calls of both sides, and one-way requests of the peer, that were not done at their deadline.
+    pub(crate) missed_deadlines: u64,
     /// How many bytes came, and how many the OS has taken.
     pub(crate) received: u64,
     pub(crate) sent: u64,
@@ -42,6 +44,8 @@ pub(crate) struct LimitUse {
     pub(crate) high_water: u64,
     pub(crate) max_waiting: u64,
     pub(crate) metadata_bytes: u64,
+    /// Handlers that run.
+    pub(crate) running: u64,
 }
 
 /// A call, or several one-way calls of one frame, at one moment.

@@ -44,6 +44,11 @@ impl Step<'_> {
     /// Counts a fault of the peer that the connection survives, unless it is one too many.
     pub(super) fn fault(&mut self, kind: FaultKind, what: &str) -> Result<(), Violation> {
         kind(&self.settings.counts).add();
+        self.blame(what)
+    }
+
+    /// As [`Step::fault`], for a fault that is counted already.
+    pub(super) fn blame(&mut self, what: &str) -> Result<(), Violation> {
         match self.faults.count() {
             true => Ok(()),
             false => Err(Violation::Excess(format!(

@@ -47,8 +47,9 @@ use prost::Message;
 use tokio_util::codec::Decoder;
 
 use super::{
-    Arrived, CallFailure, CallId, Cause, Connection, End, Next, ReceivedReply, Request, Settings, Shape,
-    Side, State, Ticket, Time, Unsent, outbox::pacing::Pacing, streams::inbox::InboxUse, theirs::IntakeUse,
+    Arrived, CallFailure, CallId, Cause, Connection, End, Next, ReceivedReply, RefusalReason, Request,
+    Settings, Shape, Side, State, Ticket, Time, Unsent, outbox::pacing::Pacing, streams::inbox::InboxUse,
+    theirs::IntakeUse,
 };
 use crate::{
     Code, Executed, Metadata, Priority, Status,
@@ -619,7 +620,7 @@ pub(super) fn header(kind: Kind, id: u64, flags: Flags) -> Header<'static> {
 pub(super) fn refused(status: &Status) -> End<'_> {
     End::Refused {
         status,
-        reason: DropReason::UnknownProcedure,
+        reason: RefusalReason::UnknownProcedure,
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) use self::{
     request::{HandOut, TheirRequest},
 };
 use super::{
-    Arrived, ArrivedRow, Settings, Tally, Time, Unstarted, Unwanted,
+    Arrived, ArrivedRow, RefusalReason, Settings, Tally, Time, Unstarted, Unwanted,
     assembly::Assembly,
     outbox::{Outbox, backlog::Rooms},
     snapshot::{CallList, LimitUse},
@@ -37,6 +37,7 @@ use super::{
 };
 use crate::{
     Code, Priority,
+    api::server_limit::ServerLimit,
     metrics::{CallCounts, ServedMeter},
     wire::frame::control::Progress,
 };
@@ -50,6 +51,10 @@ pub(super) struct Theirs {
     /// What became of requests since a drain began whose report counts them.
     tally: Tally,
     is_counting: bool,
+    /// How many requests were not done at their deadline.
+    missed: u64,
+    /// A limit by which requests were refused when they came, and that was not asked for since.
+    over: Option<ServerLimit>,
 }
 
 impl Theirs {
@@ -61,7 +66,23 @@ impl Theirs {
             meter: ServedMeter::default(),
             tally: Tally::default(),
             is_counting: false,
+            missed: 0,
+            over: None,
         }
+    }
+
+    /// Keeps the limit by which a request was refused when it came, for the log.
+    #[cold]
+    fn note_limit(&mut self, reason: RefusalReason) {
+        if let RefusalReason::Over(limit) = reason {
+            self.over = Some(limit);
+        }
+    }
+
+    /// Takes the limit by which requests were refused last when they came; none if none was since the last question.
+    #[inline]
+    pub(super) fn take_limit(&mut self) -> Option<ServerLimit> {
+        self.over.take()
     }
 
     /// Counts calls by `meter` from now on.
@@ -370,6 +391,11 @@ impl Theirs {
             self.requests.count(|request| request.one_way) + in_rows,
             self.requests.sum(buffered) + bytes,
         )
+    }
+
+    /// How many requests were not done at their deadline.
+    pub(super) fn missed_deadlines(&self) -> u64 {
+        self.missed
     }
 
     /// Adds all requests to `list`.

@@ -9,6 +9,7 @@ use crate::{
     Executed, Metadata, Phase, Priority, Procedure, Status,
     api::{
         counters::{Count, Counts},
+        server_limit::ServerLimit,
         trace_context::TraceContext,
     },
     metrics::EndLabel,
@@ -434,8 +435,8 @@ pub(crate) enum End<'a> {
     Refused {
         /// The status for the caller.
         status: &'a Status,
-        /// The reason in the account, of a one-way request.
-        reason: DropReason,
+        /// Why.
+        reason: RefusalReason,
     },
     /// It ran to its end and failed, or panicked.
     Failed(&'a Status),
@@ -448,6 +449,31 @@ pub(crate) enum End<'a> {
     },
     /// It was dropped before its end because it was no longer wanted.
     Dropped,
+}
+
+/// Why a request is refused: its handler never starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusalReason {
+    /// There is no such procedure.
+    UnknownProcedure,
+    /// The request cannot be decoded as the procedure's type, or its arguments were refused.
+    BadPayload,
+    /// It is over this limit.
+    Over(ServerLimit),
+    /// A rule forbids it.
+    Rule,
+}
+
+impl RefusalReason {
+    /// What the account of a one-way request says.
+    pub(crate) fn drop_reason(self) -> DropReason {
+        match self {
+            Self::UnknownProcedure => DropReason::UnknownProcedure,
+            Self::BadPayload => DropReason::BadPayload,
+            Self::Over(_) => DropReason::Overload,
+            Self::Rule => DropReason::Refused,
+        }
+    }
 }
 
 /// The next message of a stream, or why there is none.

@@ -21,18 +21,14 @@ use crate::{
     Code, Metadata, Priority, Status,
     api::priority::Priorities,
     conn::{
-        Arrived, Barrier, CallId, Connection, End, Flush, JoiningSend, Next, Request, Settings, Shape, Side,
-        Ticket, Time, Unsent, memory::Memory,
+        Arrived, Barrier, CallId, Connection, End, Flush, JoiningSend, Next, RefusalReason, Request,
+        Settings, Shape, Side, Ticket, Time, Unsent, memory::Memory,
     },
     message::{decode::DecodeFailure, growth::Budget, unread_rows::Unread},
     metrics::ServedProcedures,
     wire::{
         codec::FrameCodec,
-        frame::{
-            Encoded, Frame, Output,
-            control::{DropReason, Reason},
-            row::MAX_ROW,
-        },
+        frame::{Encoded, Frame, Output, control::Reason, row::MAX_ROW},
     },
 };
 
@@ -340,7 +336,7 @@ impl Harness {
         let end = match dice.u8() % 4 {
             _ if !started => End::Refused {
                 status: &status,
-                reason: DropReason::UnknownProcedure,
+                reason: RefusalReason::UnknownProcedure,
             },
             0 => End::Failed(&status),
             1 => End::Dropped,

@@ -24,6 +24,7 @@ pub struct ConnectionView {
     pub(super) made: usize,
     pub(super) one_ways: usize,
     pub(super) waiting: usize,
+    pub(super) missed_deadlines: u64,
     pub(super) blocked: usize,
     pub(super) received: u64,
     pub(super) sent: u64,
@@ -155,6 +156,14 @@ impl ConnectionView {
         self.waiting
     }
 
+    /// Returns how many calls have missed their deadline, since the connection was made: those of the peer here, one-way calls included, and
+    /// those of this process at the peer.
+    ///
+    /// A call that its caller gives up before this side finds its deadline passed is not among them.
+    pub fn missed_deadlines(&self) -> u64 {
+        self.missed_deadlines
+    }
+
     /// Returns the number of handlers that block their thread.
     pub fn blocked_handlers(&self) -> usize {
         self.blocked
@@ -244,6 +253,9 @@ impl fmt::Display for ConnectionView {
         } else if self.backlog > 0 && self.silence >= LONG_STALL {
             // The OS has taken all that may be ahead of the peer's answers; the rest waits for a PONG.
             write!(f, " peer_silent_for={}", Short::time(Some(self.silence)))?;
+        }
+        if self.missed_deadlines > 0 {
+            write!(f, " missed_deadlines={}", self.missed_deadlines)?;
         }
         if self.blocked > 0 {
             write!(f, " handlers_that_block={}", self.blocked)?;

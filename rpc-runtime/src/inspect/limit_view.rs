@@ -82,7 +82,9 @@ impl LimitView {
         self.used
     }
 
-    /// Returns the number of the connection that uses most of it; none for a limit of all connections, or if none uses any.
+    /// Returns the number of the connection that uses most of it; none if none uses any, or if connections do not use it.
+    ///
+    /// Of `max_buffered_bytes` it is the connection that holds most, and of `max_waiting_handlers` the one with most running handlers.
     pub fn used_by(&self) -> Option<u64> {
         self.used_by
     }

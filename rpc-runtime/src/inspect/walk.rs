@@ -60,6 +60,7 @@ impl OwnedConnection {
             made: snapshot.made,
             one_ways: snapshot.one_ways,
             waiting: snapshot.waiting,
+            missed_deadlines: snapshot.missed_deadlines,
             blocked,
             received,
             sent,
@@ -201,7 +202,7 @@ pub(super) fn limits() -> Listing<LimitView> {
                 used: of_all,
             } = limit;
             let (used, used_by) = match of_all {
-                Some(used) => (Some(used), None),
+                Some(all) => (Some(all), used.find(limit_name).1),
                 None => used.find(limit_name),
             };
             views.push(LimitView {
@@ -218,14 +219,15 @@ pub(super) fn limits() -> Listing<LimitView> {
     Listing::new(views, left_out)
 }
 
-/// For each limit of a connection the connection that uses most of it.
+/// For each limit the connection that uses most of it.
 struct UsedMost(Vec<(&'static str, u64, Option<u64>)>);
 
 impl UsedMost {
     fn of(owner: &dyn Owner) -> Self {
-        let mut most = uses(&LimitUse::default()).map(|(name, used)| (name, used, None));
+        let mut most = uses(&LimitUse::default(), 0).map(|(name, used)| (name, used, None));
         for connection in owner.connections() {
-            let of_one = uses(&snapshot(&*connection).limits);
+            let ConnectionSnapshot { limits, held, .. } = snapshot(&*connection);
+            let of_one = uses(&limits, held);
             for (most, (_, used)) in most.iter_mut().zip(of_one) {
                 if used > most.1 {
                     (most.1, most.2) = (used, Some(connection.shared().number()));
@@ -241,8 +243,8 @@ impl UsedMost {
     }
 }
 
-/// What a connection uses of its limits, by their names.
-fn uses(used: &LimitUse) -> [(&'static str, u64); 7] {
+/// What a connection uses of its own limits and of those of its server, by their names. It holds `held` bytes.
+fn uses(used: &LimitUse, held: u64) -> [(&'static str, u64); 9] {
     let LimitUse {
         max_calls,
         call_bytes,
@@ -251,6 +253,7 @@ fn uses(used: &LimitUse) -> [(&'static str, u64); 7] {
         high_water,
         max_waiting,
         metadata_bytes,
+        running,
     } = *used;
     [
         ("max_calls", max_calls),
@@ -260,6 +263,8 @@ fn uses(used: &LimitUse) -> [(&'static str, u64); 7] {
         ("high_water", high_water),
         ("max_waiting", max_waiting),
         ("metadata_bytes", metadata_bytes),
+        ("max_buffered_bytes", held),
+        ("max_waiting_handlers", running),
     ]
 }
 

@@ -12,7 +12,7 @@ use super::{
     totals::{ClientTotals, DRAINS, LIMITS, TlsTotals, Total},
     traffic,
 };
-use crate::api::counters::Counters;
+use crate::api::{counters::Counters, server_limit::ServerLimit};
 
 /// Returns all metrics that have a sample.
 pub(super) fn all(procedures: &[ProcedureCalls]) -> Vec<Family> {
@@ -246,8 +246,12 @@ fn servers(all: &mut Families, procedures: &[ProcedureCalls], gauges: &[ServerGa
         "rpc_server_rejected_total",
         "Calls and one-way calls that were refused before their handlers began.",
     );
-    rejected.count([("reason", "limit")], counters.calls_refused());
-    rejected.count([("reason", "one_way_limit")], counters.sends_refused());
+    for limit in ServerLimit::ALL {
+        for (reason, one_way) in [("limit", false), ("one_way_limit", true)] {
+            let labels = [("reason", reason), ("limit", limit.label())];
+            rejected.count(labels, counters.refused(limit, one_way));
+        }
+    }
     rejected.count([("reason", "denied")], counters.calls_denied());
     let limited = all.counter(
         "rpc_server_limited_total",

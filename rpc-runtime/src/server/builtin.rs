@@ -14,6 +14,7 @@ use crate::{
     Code, Context, DrainReport, Handler, Incoming, Result, Service, Status,
     auth::Caller,
     client::inherited::InstanceId,
+    conn::RefusalReason,
     layer::{Answer, Middleware, Next},
     message::control::{SettleReply, TERMINATE, TerminateReply, TerminateRequest, messages},
     server::{
@@ -23,7 +24,6 @@ use crate::{
         terminate::{Asker, Decision, TerminateKind},
     },
     session::{Layered, ServerCall, ServiceLayer},
-    wire::frame::control::DropReason,
 };
 
 /// Makes the handler of a call of the control service. A terminate that is refused never starts, and its caller learns that
@@ -75,7 +75,7 @@ async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
         Some((reason, code, text)) => {
             server.audit(&asker, TerminateKind::Drain, Decision::Denied(reason));
             // The account of a one-way terminate says that its arguments were refused.
-            call.refused(&Status::new(code, text), DropReason::BadPayload);
+            call.refused(&Status::new(code, text), RefusalReason::BadPayload);
         }
         None => {
             ControlServer::new(ControlOf { server, uid })

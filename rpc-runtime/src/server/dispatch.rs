@@ -25,10 +25,11 @@ use self::{
 use super::state::ServerState;
 use crate::{
     Peer, Procedure,
+    base::panic::Panic,
     driver::{Baton, SharedConnection},
     metrics::{ProcedureCounts, Protocol, Shard, Side},
     net::Stream,
-    session::{Session, StallRecord, Threads},
+    session::{BlockedPoll, Session, StallRecord, Threads},
 };
 
 /// A connection with the part that only the dispatcher knows.
@@ -138,6 +139,29 @@ impl Monitored for Dispatched {
         if !route.is_control() {
             self.count_blocked_handler(route.procedure());
         }
+    }
+
+    fn log_blocked(&self, poll: &BlockedPoll) {
+        let route = self.state().router().route(poll.route);
+        let Some(unsaid) = route.blocked_lines().turn(self.server().age()) else {
+            return;
+        };
+        let (procedure, call) = (route.procedure().path(), poll.call.0);
+        let (peer, blocks_for) = (self.peer().address_arc(), poll.since.elapsed());
+        let log = move || {
+            let peer = &*peer;
+            tracing::warn!(
+                procedure,
+                call,
+                peer,
+                ?blocks_for,
+                unsaid,
+                "a handler blocks its thread"
+            );
+        };
+        // Not by a task, since the handler may block the last worker, and not here, since a log that waits must not hold up the monitor.
+        // It panics if the OS has no thread.
+        let _ = Panic::catch(|| self.runtime().spawn_blocking(log));
     }
 
     fn relieve(&self) {

@@ -31,6 +31,7 @@ pub use self::{
 use super::until::{unless, until};
 use crate::{
     Client, ClientBuilder, Code, Error, Limits, Peer, Procedure, Status,
+    api::server_limit::ServerLimit,
     base::ordered_wakes::Changes,
     client::acceptor::StreamAcceptor,
     conn::{Cut, Settings},
@@ -198,6 +199,9 @@ pub(crate) trait Host: Send + Sync {
 
     /// Counts and logs that `peer` was cut off.
     fn cut_off(&self, cut: Cut, peer: &str, text: &str);
+
+    /// Logs, once in a while, that `limit` refuses requests of `peer`.
+    fn note_limit(&self, limit: ServerLimit, peer: &str);
 
     /// Serves `stream` for `peer`, with `values` beside its calls; none if the drain has told all peers. `traffic` is that of the peer's own
     /// stream.
@@ -424,8 +428,12 @@ pub(super) async fn serve<E>(
     let _open = host.guests().enter();
     let (end, has_ended) = oneshot::channel();
     let traffic = Arc::<StreamTraffic>::default();
+    let refused = {
+        let (host, peer) = (Arc::clone(&host), peer.address_arc());
+        move || host.note_limit(ServerLimit::MaxBufferedBytes, &peer)
+    };
     let server = GuestServer {
-        account: Arc::new(PeerAccount::new(host.settings())),
+        account: Arc::new(PeerAccount::new(host.settings(), Box::new(refused))),
         faults: Arc::new(PeerFaults::new(host.limits().max_faults)),
         ending: Arc::default(),
         values: Arc::default(),

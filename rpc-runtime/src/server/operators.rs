@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::state::ServerState;
 use crate::{
     Code, Context, Handler, Incoming, Service, Status, auth::deny_operator, client::user_proof::proof_of,
-    wire::frame::control::DropReason,
+    conn::RefusalReason,
 };
 
 /// Makes the handler of a call of a service for operators. A call that is denied never starts.
@@ -31,7 +31,7 @@ async fn admit(server: Arc<ServerState>, service: Arc<dyn Service>, index: usize
         return service.call(index, call).await;
     };
     deny_operator(&cx, &why);
-    call.refused(&refusal(&cx, &why), DropReason::Refused);
+    call.refused(&refusal(&cx, &why), RefusalReason::Rule);
 }
 
 fn refusal(cx: &Context, why: &str) -> Status {

@@ -17,6 +17,7 @@ pub(crate) use self::later_routes::LaterRoutes;
 use crate::{
     Code, Error, Priority, Procedure, Service, Status,
     api::{error::NO_PROCEDURE, priority::Priorities},
+    base::log_limit::Seldom,
     message::{control, procedure::Run},
     session::priorities,
 };
@@ -265,6 +266,8 @@ pub(crate) struct Route {
     slowness: AtomicU32,
     /// How many first polls in a row, of those that were timed, computed long enough to be worth a task.
     computing: AtomicU32,
+    /// Limits the log lines about its handlers that block their threads.
+    blocked_lines: Seldom,
 }
 
 impl Route {
@@ -277,6 +280,7 @@ impl Route {
             run: procedure.run(),
             slowness: AtomicU32::new(0),
             computing: AtomicU32::new(0),
+            blocked_lines: Seldom::new(BLOCKED_LINES),
         }
     }
 
@@ -305,6 +309,11 @@ impl Route {
     /// Returns whether only callers that may terminate the server may call it.
     pub(crate) fn is_for_operators(&self) -> bool {
         self.is_for_operators
+    }
+
+    /// Limits the log lines about its handlers that block their threads.
+    pub(crate) fn blocked_lines(&self) -> &Seldom {
+        &self.blocked_lines
     }
 
     /// The procedure's place in its service.
@@ -418,6 +427,8 @@ const COMPUTING_TIME: Duration = Duration::from_micros(30);
 const COMPUTING_FACTOR: u32 = 16;
 /// After this many slow samples in a row, calls of the procedure run in their own tasks while others wait.
 const COMPUTING: u32 = 4;
+/// The shortest time between two log lines about handlers of a procedure that block their threads.
+const BLOCKED_LINES: Duration = Duration::from_secs(10);
 /// The number of services that the text about an unknown procedure names.
 const NAMES_SHOWN: usize = 4;
 

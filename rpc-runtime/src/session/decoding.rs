@@ -6,12 +6,14 @@ use prost::Message;
 
 use crate::{
     Code, Result, Status,
+    api::server_limit::ServerLimit,
+    conn::RefusalReason,
     message::{
         decode::{DecodeFailure, decode},
         growth::Budget,
         procedure::Procedure,
     },
-    wire::frame::{DropReason, Encoded},
+    wire::frame::Encoded,
 };
 
 /// Parses a request of `procedure`.
@@ -23,20 +25,15 @@ pub(super) fn parse<Req: Message + Default>(
     decode(payload, budget).map_err(|failure| unreadable(procedure.path(), failure))
 }
 
-/// Makes the status of a call of `procedure` whose request cannot be read, and the reason to drop it if it is one-way.
+/// Makes the status of a call of `procedure` whose request cannot be read, and the reason to refuse it.
 #[cold]
-pub(super) fn refusal_of(procedure: &str, failure: DecodeFailure) -> (Status, DropReason) {
-    let status = unreadable(procedure, failure);
-    let reason = drop_reason(&status);
-    (status, reason)
-}
-
-/// Returns the reason to drop a one-way call whose request cannot be read.
-pub(super) fn drop_reason(status: &Status) -> DropReason {
-    match status.code() {
-        Code::ResourceExhausted => DropReason::Overload,
-        _ => DropReason::BadPayload,
-    }
+pub(super) fn refusal_of(procedure: &str, failure: DecodeFailure) -> (Status, RefusalReason) {
+    let reason = match failure {
+        DecodeFailure::TooLarge(_) => RefusalReason::Over(ServerLimit::DecodeBytes),
+        DecodeFailure::TooLong { .. } => RefusalReason::Over(ServerLimit::MaxMessage),
+        _ => RefusalReason::BadPayload,
+    };
+    (unreadable(procedure, failure), reason)
 }
 
 /// Makes the status of a request of `procedure`, or a message of its stream, that cannot be read.

@@ -27,7 +27,7 @@ use self::{
 use super::{
     beside::Beside,
     context::{HandlerScope, Serving},
-    decoding::{drop_reason, malformed, parse, unencodable},
+    decoding::{malformed, refusal_of, unencodable},
     handler::Handler,
     panicked,
     replies::Replies,
@@ -36,17 +36,17 @@ use super::{
 };
 use crate::{
     Code, Context, Metadata, Result, Status,
-    api::error::NO_PROCEDURE,
+    api::{error::NO_PROCEDURE, server_limit::ServerLimit},
     base::panic::Panic,
-    conn::{Arrived, ArrivedRow, CallId, Connection, End, MEMORY_SHORT, Time, Unstarted},
+    conn::{Arrived, ArrivedRow, CallId, Connection, End, MEMORY_SHORT, RefusalReason, Time, Unstarted},
     driver::Clock,
     layer::RawMessage,
-    message::{growth::Budget, nesting, procedure::Procedure},
+    message::{decode::decode, growth::Budget, nesting, procedure::Procedure},
     session::Session,
     trace::{self, CallTrace},
     wire::{
         compression::Outgoing,
-        frame::{DropReason, Encoded, Payload as _},
+        frame::{Encoded, Payload as _},
     },
 };
 
@@ -206,24 +206,19 @@ impl Incoming {
     where
         Args: Send + 'static,
         Rep: Message + 'static,
-        A: FnOnce(&mut Self) -> Result<Args> + Send + 'static,
+        A: FnOnce(&mut Self) -> Result<Args, (Status, RefusalReason)> + Send + 'static,
         F: FnOnce(Context, Args) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Rep>> + Send,
     {
         Box::pin(async move {
             let arguments = match arguments(&mut self) {
                 Ok(arguments) => arguments,
-                Err(status) => {
-                    return self.refuse(&status, drop_reason(&status));
-                }
+                Err((status, reason)) => return self.refuse(&status, reason),
             };
             match self.start() {
                 Ok(()) => {}
                 Err(Unstarted::Unwanted) => return self.unwanted(),
-                Err(Unstarted::Memory) => {
-                    let status = Status::new(Code::ResourceExhausted, MEMORY_SHORT);
-                    return self.refuse(&status, DropReason::Overload);
-                }
+                Err(Unstarted::Memory) => return self.refuse_for_memory(),
             }
             let context = self.take_context();
             let serving = Serving::of(&self);
@@ -275,7 +270,7 @@ impl Incoming {
     }
 
     /// Ends the call without its handler: it was not executed.
-    pub(crate) fn refused(mut self, status: &Status, reason: DropReason) {
+    pub(crate) fn refused(mut self, status: &Status, reason: RefusalReason) {
         self.refuse(status, reason);
     }
 
@@ -287,13 +282,14 @@ impl Incoming {
                 self.procedure.path()
             );
             let status = Status::new(Code::Unimplemented, text);
-            self.refuse(&status, DropReason::UnknownProcedure);
+            self.refuse(&status, RefusalReason::UnknownProcedure);
         })
     }
 
     #[inline]
-    fn decode<Req: Message + Default>(&mut self) -> Result<Req> {
-        parse(mem::take(&mut self.payload), self.procedure, self.budget())
+    fn decode<Req: Message + Default>(&mut self) -> Result<Req, (Status, RefusalReason)> {
+        let decoded = decode(mem::take(&mut self.payload), self.budget());
+        decoded.map_err(|failure| refusal_of(self.procedure.path(), failure))
     }
 
     /// How much memory its request may take once it is decoded.
@@ -463,8 +459,15 @@ impl Incoming {
         }
     }
 
-    fn refuse(&mut self, status: &Status, reason: DropReason) {
+    fn refuse(&mut self, status: &Status, reason: RefusalReason) {
         self.finish(End::Refused { status, reason });
+    }
+
+    /// Refuses the call because memory is short.
+    #[cold]
+    fn refuse_for_memory(&mut self) {
+        let status = Status::new(Code::ResourceExhausted, MEMORY_SHORT);
+        self.refuse(&status, RefusalReason::Over(ServerLimit::MaxBufferedBytes));
     }
 
     fn finish(&mut self, end: End<'_>) {
@@ -474,6 +477,13 @@ impl Incoming {
         self.open = false;
         if self.trace.is_some() {
             self.end_trace_by(&end);
+        }
+        if let End::Refused {
+            status,
+            reason: RefusalReason::Over(limit),
+        } = end
+        {
+            self.session.note_refusal(limit, self.procedure, status);
         }
         let left_out = self.session.with(Clock::Now, |conn, now| {
             self.start.tell(conn, self.id);

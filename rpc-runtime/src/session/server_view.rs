@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{denials::DenialLines, lifecycle::Lifecycle, threads::Threads};
+use super::{denials::DenialLines, lifecycle::Lifecycle, refusal_log::RefusalLog, threads::Threads};
 use crate::{
     Compression,
     base::log_limit::Seldom,
@@ -25,6 +25,7 @@ pub(crate) struct ServerView {
     /// When the server was made.
     epoch: Instant,
     left_out: Seldom,
+    refusals: RefusalLog,
     denial_lines: DenialLines,
     /// True if it only hands calls on, to a server of another protocol.
     is_bridge: bool,
@@ -45,6 +46,7 @@ impl ServerView {
             lifecycle: Lifecycle::default(),
             epoch: Instant::now(),
             left_out: Seldom::new(LEFT_OUT),
+            refusals: RefusalLog::default(),
             denial_lines: DenialLines::default(),
             is_bridge: false,
         }
@@ -99,6 +101,11 @@ impl ServerView {
     /// The log lines about denials of all its connections.
     pub(super) fn denial_lines(&self) -> &DenialLines {
         &self.denial_lines
+    }
+
+    /// The log lines about requests that a limit has refused.
+    pub(crate) fn refusals(&self) -> &RefusalLog {
+        &self.refusals
     }
 
     /// Logs that a part of a handler's status did not reach its caller.

@@ -6,7 +6,7 @@ use std::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::conn::CallId;
@@ -49,6 +49,10 @@ pub(crate) struct BlockedPoll {
     pub(crate) call: CallId,
     /// About since when.
     pub(crate) since: Instant,
+    /// The route of the call.
+    pub(crate) route: usize,
+    /// True once it was logged, or not, because another one was.
+    is_noted: bool,
 }
 
 /// Tells a poll from others of the same connection.
@@ -172,9 +176,14 @@ impl StallRecord {
         self.lock_blocked().clone()
     }
 
-    fn note_blocked(&self, key: PollKey, call: CallId) {
-        let since = Instant::now();
-        self.lock_blocked().push(BlockedPoll { key, call, since });
+    fn note_blocked(&self, key: PollKey, call: CallId, route: usize) {
+        self.lock_blocked().push(BlockedPoll {
+            key,
+            call,
+            since: Instant::now(),
+            route,
+            is_noted: false,
+        });
     }
 
     #[cold]
@@ -235,7 +244,8 @@ impl StallRecord {
         self.late.fetch_add(1, Ordering::SeqCst);
         let begun_at = turn - 1;
         let call = self.call.load(Ordering::Relaxed).wrapping_add(begun_at);
-        self.note_blocked(PollKey::First(turn), CallId(call));
+        let route = self.route.load(Ordering::Relaxed);
+        self.note_blocked(PollKey::First(turn), CallId(call), route);
         let taken = self
             .turn
             .compare_exchange(turn, turn + 1, Ordering::SeqCst, Ordering::SeqCst);
@@ -243,7 +253,7 @@ impl StallRecord {
             self.late.fetch_sub(1, Ordering::SeqCst);
             self.forget_blocked(PollKey::First(turn));
         }
-        taken.ok().map(|_| (turn + 1, self.route.load(Ordering::Relaxed)))
+        taken.ok().map(|_| (turn + 1, route))
     }
 
     /// Looks at polls in tasks. One that was there at the look before, which found `last`, blocks its thread: `count` gets its route,
@@ -259,7 +269,7 @@ impl StallRecord {
                 // Before the exchange: the poll may end right after it.
                 let call = CallId(slot.call.load(Ordering::Relaxed));
                 let route = slot.route.load(Ordering::Relaxed);
-                self.note_blocked(PollKey::Task(poll), call);
+                self.note_blocked(PollKey::Task(poll), call, route);
                 let marked =
                     slot.poll
                         .compare_exchange(poll, poll | BLOCKED, Ordering::SeqCst, Ordering::SeqCst);
@@ -270,6 +280,20 @@ impl StallRecord {
             }
             *last = poll;
         }
+    }
+
+    /// Gives `note` each poll that has blocked its thread for `time` at `now`, once. Returns true if others have blocked theirs for less.
+    pub(crate) fn note_long(&self, time: Duration, now: Instant, mut note: impl FnMut(&BlockedPoll)) -> bool {
+        let mut blocked = self.lock_blocked();
+        let mut is_any_left = false;
+        for poll in blocked.iter_mut().filter(|poll| !poll.is_noted) {
+            poll.is_noted = now.saturating_duration_since(poll.since) >= time;
+            match poll.is_noted {
+                true => note(poll),
+                false => is_any_left = true,
+            }
+        }
+        is_any_left
     }
 
     /// Stops looking at this record, unless something has happened since `last`. Returns whether it did.

@@ -27,7 +27,6 @@ use crate::{Metadata, api::trace_context::TraceContext};
 
 pub use self::decode::FrameError;
 pub(crate) use self::{
-    control::DropReason,
     header::{Header, ROW_HEAD_MAX, patch_row_head, put_in_row},
     output::Output,
     payload::{Encoded, EncodedSlice, Payload, Size},

@@ -33,6 +33,7 @@ pub(super) fn connection(view: &ConnectionView) -> Connection {
         stalled_for: view.stalled_for().and_then(time),
         silent_for: time(view.silent_for()),
         round_trip: view.round_trip().and_then(time),
+        missed_deadlines: view.missed_deadlines(),
     }
 }
 

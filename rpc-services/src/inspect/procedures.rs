@@ -15,14 +15,18 @@ use crate::rpc::inspect::v1::{self, ProceduresReply};
 pub(super) const MOST_WINDOW: Duration = Duration::from_secs(20);
 
 /// The calls of each procedure that were counted in some time.
-pub(super) struct Measured {
+///
+/// Hidden: for `rpc-admin`, which shows the same.
+#[derive(Debug)]
+pub struct Measured {
     calls: Vec<ProcedureCalls>,
     /// None where it is not known.
     time: Option<Duration>,
 }
 
 impl Measured {
-    pub(super) fn since_the_beginning() -> Self {
+    /// Those since the process began.
+    pub fn since_the_beginning() -> Self {
         let now = snapshot();
         Self {
             time: age(&now),
@@ -30,12 +34,12 @@ impl Measured {
         }
     }
 
-    /// Takes two snapshots with `window` between them.
+    /// Those within `window`: takes two snapshots with that time between them.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the first snapshot, and nothing else.
-    pub(super) async fn within(window: Duration) -> Self {
+    pub async fn within(window: Duration) -> Self {
         let earlier = snapshot();
         sleep(window).await;
         let now = snapshot();
@@ -45,46 +49,63 @@ impl Measured {
         }
     }
 
+    /// Returns the calls of each procedure.
+    pub fn calls(&self) -> &[ProcedureCalls] {
+        &self.calls
+    }
+
+    /// Returns the time in which they were counted; none where that is not known.
+    pub fn time(&self) -> Option<Duration> {
+        self.time
+    }
+
+    /// Returns how many calls of a procedure ended a second; none where the time is not known.
+    pub fn rate(&self, calls: &ProcedureCalls) -> Option<f64> {
+        let seconds = self.time?.as_secs_f64();
+        (seconds > 0.0).then(|| calls.handled() as f64 / seconds)
+    }
+
+    /// Returns how many calls of a procedure ended with another code than OK.
+    pub fn errors(calls: &ProcedureCalls) -> u64 {
+        calls.handled().saturating_sub(calls.ended(Code::Ok))
+    }
+
     /// The first `most` procedures whose paths begin with `prefix`.
     pub(super) fn reply(&self, prefix: &str, most: usize) -> ProceduresReply {
         let calls = self.calls.iter();
         let found: Vec<_> = calls.filter(|calls| calls.path().starts_with(prefix)).collect();
         let listed = found.iter().take(most);
         ProceduresReply {
-            procedures: listed.map(|calls| on_the_wire(calls, self.time)).collect(),
+            procedures: listed.map(|calls| self.on_the_wire(calls)).collect(),
             left_out: found.len().saturating_sub(most) as u64,
             window: self.time.and_then(time),
         }
     }
-}
 
-fn on_the_wire(calls: &ProcedureCalls, window: Option<Duration>) -> v1::ProcedureCalls {
-    let ended = calls.handled();
-    let seconds = window.map(|window| window.as_secs_f64());
-    let quantile = |part| calls.latency().quantile(part).and_then(time);
-    v1::ProcedureCalls {
-        procedure: calls.path().to_owned(),
-        side: calls.side().name().to_owned(),
-        protocol: calls.protocol().name().to_owned(),
-        in_flight: calls.in_flight(),
-        started: calls.started(),
-        ended,
-        errors: ended.saturating_sub(calls.ended(Code::Ok)),
-        codes: calls
-            .codes()
-            .map(|(code, count)| (code.name().to_owned(), count))
-            .collect(),
-        rate: seconds
-            .filter(|seconds| *seconds > 0.0)
-            .map(|seconds| ended as f64 / seconds),
-        p50: quantile(0.5),
-        p90: quantile(0.9),
-        p99: quantile(0.99),
-        one_ways: calls
-            .one_ways()
-            .map(|(fate, count)| (fate.to_owned(), count))
-            .collect(),
-        blocked_handlers: calls.blocked(),
+    fn on_the_wire(&self, calls: &ProcedureCalls) -> v1::ProcedureCalls {
+        let quantile = |part| calls.latency().quantile(part).and_then(time);
+        v1::ProcedureCalls {
+            procedure: calls.path().to_owned(),
+            side: calls.side().name().to_owned(),
+            protocol: calls.protocol().name().to_owned(),
+            in_flight: calls.in_flight(),
+            started: calls.started(),
+            ended: calls.handled(),
+            errors: Self::errors(calls),
+            codes: calls
+                .codes()
+                .map(|(code, count)| (code.name().to_owned(), count))
+                .collect(),
+            rate: self.rate(calls),
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            one_ways: calls
+                .one_ways()
+                .map(|(fate, count)| (fate.to_owned(), count))
+                .collect(),
+            blocked_handlers: calls.blocked(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod wait;
 pub mod wire;
 
 pub use lab::{Lab, all, echo, hang, plain, send, start, text};
-pub use logged::{Line, Logged};
+pub use logged::{Line, Logged, warnings};
 pub use server::{Running, loopback, mute, own_host, serve, serve_at, serve_one, unix};
 pub use spans::{RecordedSpan, Spans};
 pub use wait::{LONG, until, within};

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,6 +12,7 @@ use std::{
 use tracing::{
     Dispatch, Event, Metadata, Subscriber,
     field::{Field, Visit},
+    level_filters::LevelFilter,
     span,
     subscriber::{DefaultGuard, NoSubscriber},
 };
@@ -23,6 +24,21 @@ pub struct Logged {
     _guard: DefaultGuard,
     /// A second dispatcher. With a single one, tracing asks only the first thread that meets an event whether it is wanted.
     _second: Dispatch,
+}
+
+/// Returns what all threads without a collector of their own have logged at WARN or above, since the first call of this in the process.
+pub fn warnings() -> Vec<Line> {
+    static LINES: LazyLock<Arc<Mutex<Vec<Line>>>> = LazyLock::new(|| {
+        let lines = Arc::default();
+        let collector = Collector {
+            lines: Arc::clone(&lines),
+            spans: AtomicU64::new(1),
+            most: LevelFilter::WARN,
+        };
+        tracing::subscriber::set_global_default(collector).expect("nothing else collects for all threads");
+        lines
+    });
+    LINES.lock().unwrap().clone()
 }
 
 /// One event.
@@ -39,6 +55,7 @@ impl Logged {
         let collector = Collector {
             lines: Arc::clone(&lines),
             spans: AtomicU64::new(1),
+            most: LevelFilter::TRACE,
         };
         Self {
             lines,
@@ -100,11 +117,16 @@ impl Line {
 struct Collector {
     lines: Arc<Mutex<Vec<Line>>>,
     spans: AtomicU64,
+    most: LevelFilter,
 }
 
 impl Subscriber for Collector {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.most
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.most)
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

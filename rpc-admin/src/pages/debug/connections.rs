@@ -39,6 +39,7 @@ fn object(connection: &ConnectionView) -> Value {
         "calls_made": connection.calls_made(),
         "one_ways": connection.one_ways(),
         "waiting": connection.waiting(),
+        "missed_deadlines": connection.missed_deadlines(),
         "blocked_handlers": connection.blocked_handlers(),
         "bytes_received": connection.bytes_received(),
         "bytes_sent": connection.bytes_sent(),

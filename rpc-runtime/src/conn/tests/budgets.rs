@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::*;
 use crate::{
-    api::counters::Counters,
+    api::{counters::Counters, server_limit::ServerLimit},
     conn::{
         Cut, Unstarted,
         memory::{Memory, Share},
@@ -56,7 +56,7 @@ fn forget_answers(pair: &mut Pair) {
 }
 
 /// A call whose handler never starts.
-fn refuse(pair: &mut Pair, id: u64, one_way: bool, reason: DropReason) {
+fn refuse(pair: &mut Pair, id: u64, one_way: bool, reason: RefusalReason) {
     let kind = if one_way { Kind::Send } else { Kind::Call };
     inject(pair, header(kind, id, Flags::END), b"");
     let arrived = pair.server.take();
@@ -82,7 +82,7 @@ fn endless_calls_over_the_limits_end_the_connection() {
 fn endless_calls_of_unknown_procedures_end_the_connection() {
     for one_way in [false, true] {
         let mut pair = Pair::new();
-        let unknown = DropReason::UnknownProcedure;
+        let unknown = RefusalReason::UnknownProcedure;
         let times = flood(&mut pair, |pair, id| refuse(pair, id, one_way, unknown));
         assert!((1024..1200).contains(&times), "{times}");
         assert_eq!(counters(&pair).unknown_procedures, times);
@@ -93,7 +93,7 @@ fn endless_calls_of_unknown_procedures_end_the_connection() {
 fn endless_malformed_messages_end_the_connection() {
     for one_way in [false, true] {
         let mut pair = Pair::new();
-        let bad = DropReason::BadPayload;
+        let bad = RefusalReason::BadPayload;
         let times = flood(&mut pair, |pair, id| refuse(pair, id, one_way, bad));
         assert!((1024..1200).contains(&times), "{times}");
         assert_eq!(counters(&pair).malformed_messages, times);
@@ -104,7 +104,12 @@ fn endless_malformed_messages_end_the_connection() {
 fn overload_of_the_whole_server_is_no_fault_of_the_peer() {
     let mut pair = Pair::new();
     for n in 0..2000 {
-        refuse(&mut pair, 2 * n + 101, false, DropReason::Overload);
+        refuse(
+            &mut pair,
+            2 * n + 101,
+            false,
+            RefusalReason::Over(ServerLimit::MaxWaitingHandlers),
+        );
     }
     assert!(pair.server.conn.end.is_live());
     assert_eq!(counters(&pair).calls_refused, 2000);
@@ -146,7 +151,12 @@ fn endless_unknown_frames_end_the_connection() {
 #[test]
 fn endless_frames_for_ended_calls_end_the_connection() {
     let mut pair = Pair::new();
-    refuse(&mut pair, 1, false, DropReason::Overload);
+    refuse(
+        &mut pair,
+        1,
+        false,
+        RefusalReason::Over(ServerLimit::MaxWaitingHandlers),
+    );
     let late = header(Kind::Data, 1, Flags::MORE);
     assert_eq!(flood(&mut pair, |pair, _| inject(pair, late, b"x")), 1024);
     assert_eq!(counters(&pair).late_frames, 1024);

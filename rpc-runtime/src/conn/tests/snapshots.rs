@@ -204,3 +204,24 @@ fn a_list_has_a_bound_and_may_leave_out_what_is_young() {
     assert_eq!(list(&mut pair.server, ms(1), 100, pair.now), (3, 0));
     assert_eq!(list(&mut pair.client, ms(1), 2, pair.now), (2, 1));
 }
+
+#[test]
+fn each_missed_deadline_is_counted_once_at_each_end() {
+    let mut pair = Pair::new();
+    let _running = pair.start(Call::new(b"x").deadline(ms(50)));
+    pair.settle();
+    let _arrived = pair.server.accept(pair.now);
+    let _queued = pair.start(Call::new(b"x").deadline(ms(50)));
+    let _patient = pair.start(Call::new(b"x").deadline(secs(50)));
+    pair.settle();
+    pair.now += ms(60);
+    let missed = |node: &mut Node, now| {
+        node.lock().handle_timeout(now);
+        node.lock().snapshot(now).missed_deadlines
+    };
+    assert_eq!(missed(&mut pair.server, pair.now), 2);
+    assert_eq!(missed(&mut pair.client, pair.now), 2);
+    pair.now += ms(60);
+    assert_eq!(missed(&mut pair.server, pair.now), 2);
+    assert_eq!(missed(&mut pair.client, pair.now), 2);
+}

@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     Code, Priority,
+    api::server_limit::ServerLimit,
     conn::{
-        Settings, Side, Time, Unwanted,
+        RefusalReason, Settings, Side, Time, Unwanted,
         assembly::{Assembly, WrongLength, whole},
         ids::MAX_ID,
         step::{Step, Violation, protocol},
@@ -23,19 +24,18 @@ use crate::{
         wakers::Waiters,
     },
     metrics::CallCounts,
-    wire::frame::{Encoded, Flags, Frame, Kind, control::DropReason},
+    wire::frame::{Encoded, Flags, Frame, Kind},
 };
 
 /// Why a request is not taken.
 pub(super) struct Refusal {
     code: Code,
     pub(super) text: String,
-    /// What the account says if it was a one-way request.
-    pub(super) reason: DropReason,
+    pub(super) reason: RefusalReason,
 }
 
 impl Refusal {
-    fn new(code: Code, text: impl Into<String>, reason: DropReason) -> Self {
+    fn new(code: Code, text: impl Into<String>, reason: RefusalReason) -> Self {
         Self {
             code,
             text: text.into(),
@@ -49,11 +49,16 @@ impl Refusal {
             "one-way requests exceed {} bytes: the server's Limits::send_bytes",
             settings.send_bytes
         );
-        Self::new(Code::ResourceExhausted, text, DropReason::Overload)
+        Self::over(ServerLimit::SendBytes, text)
+    }
+
+    /// The refusal of a request that is over a limit.
+    fn over(limit: ServerLimit, text: impl Into<String>) -> Self {
+        Self::new(Code::ResourceExhausted, text, RefusalReason::Over(limit))
     }
 
     fn wrong_length(wrong: WrongLength) -> Self {
-        Self::new(Code::Internal, wrong.to_string(), DropReason::BadPayload)
+        Self::new(Code::Internal, wrong.to_string(), RefusalReason::BadPayload)
     }
 }
 
@@ -92,18 +97,19 @@ impl Shortage {
         Refusal::new(code, text, reason)
     }
 
-    fn refusal(self) -> (Code, &'static str, DropReason) {
-        let exhausted = |text| (Code::ResourceExhausted, text, DropReason::Overload);
+    fn refusal(self) -> (Code, &'static str, RefusalReason) {
+        let over = |limit, text| (Code::ResourceExhausted, text, RefusalReason::Over(limit));
         match self {
             Self::Service => (
                 Code::Unimplemented,
                 "this peer serves no procedures",
-                DropReason::UnknownProcedure,
+                RefusalReason::UnknownProcedure,
             ),
-            Self::Metadata => {
-                exhausted("metadata of open requests exceeds the server's Limits::metadata_bytes")
-            }
-            Self::Memory => exhausted(MEMORY_SHORT),
+            Self::Metadata => over(
+                ServerLimit::MetadataBytes,
+                "metadata of open requests exceeds the server's Limits::metadata_bytes",
+            ),
+            Self::Memory => over(ServerLimit::MaxBufferedBytes, MEMORY_SHORT),
         }
     }
 }
@@ -180,6 +186,7 @@ impl Theirs {
             }
             Err(refusal) => refusal,
         };
+        self.note_limit(refusal.reason);
         self.refuse_first(frame, first, &refusal, step);
         fault_of(refusal.reason, one_way, &refusal.text, step)
     }
@@ -201,22 +208,25 @@ impl Theirs {
     /// Finds what is wrong with a request, if that does not end the connection.
     fn check_request(&self, frame: &Frame, first: FirstFrame, step: &Step<'_>) -> Result<(), Refusal> {
         let FirstFrame { one_way, len, .. } = first;
-        let exhausted = |text: String| Err(Refusal::new(Code::ResourceExhausted, text, DropReason::Overload));
+        let over = |limit, text: String| Err(Refusal::over(limit, text));
         let settings = step.settings;
         let streams = !frame.flags.contains(Flags::END);
         if streams && (len > 0 || frame.flags.contains(Flags::MORE)) {
             let text = "a call whose caller streams brings its messages behind it";
-            return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
+            return Err(Refusal::new(Code::Internal, text, RefusalReason::BadPayload));
         }
         if !step.is_announced(frame.encoding) {
             let text = format!("compression {} was not announced", frame.encoding);
-            return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
+            return Err(Refusal::new(Code::Internal, text, RefusalReason::BadPayload));
         }
         if len > settings.max_message {
-            return exhausted(format!(
-                "request of {len} bytes exceeds limit of {}: the server's Limits::max_message",
-                settings.max_message
-            ));
+            return over(
+                ServerLimit::MaxMessage,
+                format!(
+                    "request of {len} bytes exceeds limit of {}: the server's Limits::max_message",
+                    settings.max_message
+                ),
+            );
         }
         if !first.had_credit {
             return Err(Refusal::no_send_credit(settings));
@@ -225,15 +235,15 @@ impl Theirs {
             return Ok(());
         }
         if first.control && len > CONTROL_BYTES {
-            return exhausted(format!(
-                "control request of {len} bytes exceeds limit of {CONTROL_BYTES}"
-            ));
+            return over(
+                ServerLimit::Fixed,
+                format!("control request of {len} bytes exceeds limit of {CONTROL_BYTES}"),
+            );
         }
         if !self.requests.has_room(first.control, settings) {
-            return exhausted(
-                "calls exceed the announced limits: the server's Limits::max_calls or Limits::call_bytes"
-                    .to_owned(),
-            );
+            let text =
+                "calls exceed the announced limits: the server's Limits::max_calls or Limits::call_bytes";
+            return over(self.requests.full(first.control, settings), text.to_owned());
         }
         Ok(())
     }
@@ -252,14 +262,15 @@ impl Theirs {
                 .put_status(frame.id, refusal.code, &refusal.text, Flags::NOT_EXECUTED);
             expect_rest(frame, step);
         } else if more {
-            let stage = RequestStage::Discarding(Fate::Dropped(refusal.reason));
+            let stage = RequestStage::Discarding(Fate::Dropped(refusal.reason.drop_reason()));
             let request =
                 TheirRequest::refused(stage, one_way, false, frame.procedure, len, counts, step.now);
             self.requests.insert(frame.id, request);
         } else {
             self.requests.release_send(charge(len));
             self.account.received(frame.id);
-            self.account.ended(Fate::Dropped(refusal.reason), counts);
+            self.account
+                .ended(Fate::Dropped(refusal.reason.drop_reason()), counts);
         }
     }
 
@@ -294,6 +305,7 @@ impl Theirs {
             ..
         } = first;
         let (code, text, reason) = shortage.refusal();
+        self.note_limit(reason);
         count_refused(reason, one_way, 1, step);
         if one_way {
             return self.refuse_first(frame, first, &shortage.of_one_way(), step);
@@ -506,6 +518,7 @@ impl Theirs {
     #[cold]
     fn shed(&mut self, id: u64, more: bool, step: &mut Step<'_>) {
         let (code, text, reason) = Shortage::Memory.refusal();
+        self.note_limit(reason);
         let one_way = self.requests.get(id).is_some_and(|request| request.one_way);
         count_refused(reason, one_way, 1, step);
         if !one_way {
@@ -516,9 +529,9 @@ impl Theirs {
             }
             self.withdraw_request(id, code, text, step);
         } else if more {
-            self.requests.discard(id, Fate::Dropped(reason));
+            self.requests.discard(id, Fate::Dropped(reason.drop_reason()));
         } else {
-            self.drop_send(id, Fate::Dropped(reason));
+            self.drop_send(id, Fate::Dropped(reason.drop_reason()));
         }
         self.note_drained(step.wakes);
     }
@@ -574,9 +587,10 @@ impl Theirs {
                 step.faults.expect_late(FLOOR_BYTES);
             }
         } else if more {
-            self.requests.discard(id, Fate::Dropped(refusal.reason));
+            self.requests
+                .discard(id, Fate::Dropped(refusal.reason.drop_reason()));
         } else {
-            self.drop_send(id, Fate::Dropped(refusal.reason));
+            self.drop_send(id, Fate::Dropped(refusal.reason.drop_reason()));
         }
         self.note_drained(step.wakes);
         fault_of(refusal.reason, one_way, &refusal.text, step)
@@ -623,10 +637,12 @@ impl Theirs {
         }
         let is_due = |row: &WaitingRow| row.deadline.is_some_and(|deadline| deadline <= now);
         for last_id in self.requests.select_rows(is_due) {
-            self.end_row(last_id, Fate::Expired);
+            self.missed += self.end_row(last_id, Fate::Expired);
             self.note_drained(step.wakes);
         }
+        let before = self.requests.unwanted_in_row(Unwanted::Deadline);
         self.requests.unwant_row(Unwanted::Deadline, is_due);
+        self.missed += (self.requests.unwanted_in_row(Unwanted::Deadline) - before) as u64;
     }
 
     /// Ends a request whose deadline has passed.
@@ -638,7 +654,10 @@ impl Theirs {
             (RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_), _) => {
                 self.requests.unwant(id, Unwanted::Deadline, step.wakes.woken());
             }
-            (RequestStage::Discarding(_) | RequestStage::Withdrawn(_), _) => {}
+            // It was ended before.
+            (RequestStage::Discarding(_) | RequestStage::Withdrawn(_), _) => {
+                return self.note_drained(step.wakes);
+            }
             (RequestStage::Receiving(_), true) => self.requests.discard(id, Fate::Expired),
             (RequestStage::Queued(_), true) => {
                 let counts = self.requests.remove(id).and_then(|request| request.counts);
@@ -652,6 +671,7 @@ impl Theirs {
                 self.withdraw_request(id, Code::DeadlineExceeded, text, step);
             }
         }
+        self.missed += 1;
         self.note_drained(step.wakes);
     }
 

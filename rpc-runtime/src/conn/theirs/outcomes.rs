@@ -9,10 +9,10 @@ use super::{
 use crate::{
     Code, Executed, Metadata, Priority, Status,
     conn::{
-        End, Time, Unwanted,
+        End, RefusalReason, Time, Unwanted,
         outbox::Outbox,
         step::{Step, Violation},
-        types::{FaultKind, micros},
+        types::micros,
         wakers::{WakeList, Woken},
     },
     wire::frame::{Flags, control::DropReason},
@@ -88,7 +88,7 @@ impl Theirs {
     /// Counts what became of a one-way request whose handler is gone.
     pub(in crate::conn) fn end_one_way(&mut self, request: &TheirRequest, end: &End<'_>) {
         let fate = match (end, request.unwanted) {
-            (End::Refused { reason, .. }, _) => Fate::Dropped(*reason),
+            (End::Refused { reason, .. }, _) => Fate::Dropped(reason.drop_reason()),
             // The server at the other end takes no calls of this connection.
             (End::Reported { executed, .. }, _) if *executed == Executed::No => {
                 Fate::Dropped(DropReason::Draining)
@@ -160,18 +160,19 @@ impl Theirs {
     pub(in crate::conn) fn count_refusal(
         request: &TheirRequest,
         text: &str,
-        reason: DropReason,
+        reason: RefusalReason,
         step: &mut Step<'_>,
     ) -> Result<(), Violation> {
         let one_way = request.one_way;
         match reason {
             _ if request.control => step.fault(|counts| &counts.other_faults, text),
-            DropReason::UnknownProcedure | DropReason::BadPayload => fault_of(reason, one_way, text, step),
-            DropReason::Overload => {
+            RefusalReason::UnknownProcedure | RefusalReason::BadPayload => {
+                fault_of(reason, one_way, text, step)
+            }
+            RefusalReason::Over(_) | RefusalReason::Rule => {
                 count_refused(reason, one_way, 1, step);
                 Ok(())
             }
-            DropReason::Draining | DropReason::Aborted | DropReason::Refused => Ok(()),
         }
     }
 
@@ -279,32 +280,26 @@ impl Theirs {
     }
 }
 
-/// The counter of requests that are not taken for this reason; none if that says nothing of the peer or of a limit.
-fn refused_kind(reason: DropReason, one_way: bool) -> Option<FaultKind> {
-    match reason {
-        DropReason::UnknownProcedure => Some(|counts| &counts.unknown_procedures),
-        DropReason::BadPayload => Some(|counts| &counts.malformed_messages),
-        DropReason::Overload if one_way => Some(|counts| &counts.sends_refused),
-        DropReason::Overload => Some(|counts| &counts.calls_refused),
-        DropReason::Draining | DropReason::Aborted | DropReason::Refused => None,
-    }
-}
-
 /// Counts a request that is not taken as a fault of the peer.
 pub(super) fn fault_of(
-    reason: DropReason,
+    reason: RefusalReason,
     one_way: bool,
     text: &str,
     step: &mut Step<'_>,
 ) -> Result<(), Violation> {
-    let kind = refused_kind(reason, one_way).unwrap_or(|counts| &counts.other_faults);
-    step.fault(kind, text)
+    count_refused(reason, one_way, 1, step);
+    step.blame(text)
 }
 
-/// Counts `count` requests that are not taken for this reason, which is no fault of the peer.
-pub(super) fn count_refused(reason: DropReason, one_way: bool, count: usize, step: &Step<'_>) {
-    if let Some(kind) = refused_kind(reason, one_way) {
-        kind(&step.settings.counts).add_many(count as u64);
+/// Counts `count` requests that are not taken for this reason.
+pub(super) fn count_refused(reason: RefusalReason, one_way: bool, count: usize, step: &Step<'_>) {
+    let (counts, count) = (&step.settings.counts, count as u64);
+    match reason {
+        RefusalReason::UnknownProcedure => counts.unknown_procedures.add_many(count),
+        RefusalReason::BadPayload => counts.malformed_messages.add_many(count),
+        RefusalReason::Over(limit) => counts.refuse(limit, one_way, count),
+        // The policy has counted it.
+        RefusalReason::Rule => {}
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Code, Priority,
+    api::server_limit::ServerLimit,
     conn::{
         Arrived, Settings, Time, Unstarted, Unwanted,
         assembly::{Assembly, is_to_copy},
@@ -98,6 +99,16 @@ impl RequestTable {
             self.control_calls < CONTROL_CALLS
         } else {
             self.calls < settings.max_calls && self.call_bytes < settings.call_bytes
+        }
+    }
+
+    /// The limit because of which no more calls may be open.
+    #[cold]
+    pub(in crate::conn) fn full(&self, control: bool, settings: &Settings) -> ServerLimit {
+        match control {
+            true => ServerLimit::Fixed,
+            false if self.calls < settings.max_calls => ServerLimit::CallBytes,
+            false => ServerLimit::MaxCalls,
         }
     }
 

@@ -122,9 +122,10 @@ impl Theirs {
         counts: Option<&'static CallCounts>,
         step: &Step<'_>,
     ) {
+        self.note_limit(refusal.reason);
         self.requests.release_send(charge(len));
         self.account
-            .ended_many(Fate::Dropped(refusal.reason), count as u64, counts);
+            .ended_many(Fate::Dropped(refusal.reason.drop_reason()), count as u64, counts);
         count_refused(refusal.reason, true, count - 1, step);
     }
 

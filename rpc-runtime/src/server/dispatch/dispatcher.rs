@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status,
+    api::server_limit::ServerLimit,
     base::panic::Panic,
-    conn::{Arrived, CallId, TakenRequests},
+    conn::{Arrived, CallId, RefusalReason, TakenRequests},
     driver::{After, Baton, Clock, RUNTIME_GONE, Round, Wakes},
     message::{control, depth, procedure::Run},
     net::Stream,
@@ -29,7 +30,6 @@ use crate::{
         terminate::{Asker, Decision, TerminateKind},
     },
     trace,
-    wire::frame::control::DropReason,
 };
 
 /// Drives one connection, and starts the handlers of its requests.
@@ -213,7 +213,7 @@ impl Dispatcher {
                 procedure = arrived.procedure,
                 "unknown procedure"
             );
-            self.refuse(arrived, None, &status, DropReason::UnknownProcedure, pass);
+            self.refuse(arrived, None, &status, RefusalReason::UnknownProcedure, pass);
             return Some(self.turn);
         };
         let route = server.router().route(index);
@@ -221,7 +221,7 @@ impl Dispatcher {
         let has_stream = procedure.has_request_stream();
         if arrived.streams != has_stream || (arrived.one_way && procedure.has_reply_stream()) {
             let status = misshapen(procedure);
-            self.refuse(arrived, Some(procedure), &status, DropReason::BadPayload, pass);
+            self.refuse(arrived, Some(procedure), &status, RefusalReason::BadPayload, pass);
             return Some(self.turn);
         }
         if !route.is_control() && arrived.depth > depth::MAX {
@@ -229,20 +229,15 @@ impl Dispatcher {
                 arrived,
                 Some(procedure),
                 &depth::refusal(),
-                DropReason::Overload,
+                RefusalReason::Over(ServerLimit::Fixed),
                 pass,
             );
             return Some(self.turn);
         }
         if !route.is_control() && server.is_full(arrived.one_way) {
-            tracing::debug!(
-                peer = session.peer().address(),
-                call = arrived.id.0,
-                procedure = procedure.path(),
-                "refused: too many calls on this server"
-            );
             let status = server.overloaded();
-            self.refuse(arrived, Some(procedure), &status, DropReason::Overload, pass);
+            let reason = RefusalReason::Over(ServerLimit::MaxWaitingHandlers);
+            self.refuse(arrived, Some(procedure), &status, reason, pass);
             return Some(self.turn);
         }
         if route.procedure().priority() == Priority::Control {
@@ -312,7 +307,7 @@ impl Dispatcher {
         arrived: Arrived,
         procedure: Option<&'static Procedure>,
         status: &Status,
-        reason: DropReason,
+        reason: RefusalReason,
         pass: &mut Pass<'_>,
     ) {
         let Arrived { id, trace, .. } = arrived;
@@ -320,6 +315,9 @@ impl Dispatcher {
             if let Some(trace) = self.session.begin_trace(procedure, id, trace) {
                 trace.end(status.code(), status.message());
             }
+        }
+        if let (RefusalReason::Over(limit), Some(procedure)) = (reason, procedure) {
+            self.session.note_refusal(limit, procedure, status);
         }
         pass.refuse(id, status, reason);
     }

@@ -8,10 +8,9 @@ use std::{
 use super::{Dispatched, batch::RowsNext};
 use crate::{
     Status,
-    conn::{Arrived, ArrivedRow, CallId, End, TakenRequests, Time},
+    conn::{Arrived, ArrivedRow, CallId, End, RefusalReason, TakenRequests, Time},
     driver::{Clock, Locked, Wakes},
     session::InlinePoll,
-    wire::frame::control::DropReason,
 };
 
 /// One pass of a dispatcher over the requests that have come. When it is dropped, also by a panic, it does what the dispatcher
@@ -77,6 +76,11 @@ impl<'a> Pass<'a> {
     #[inline]
     pub(super) fn take(&mut self, cx: &mut Context<'_>) -> Taken {
         let mut conn = self.session.shared().lock(Clock::Recent, Wakes::Waiters);
+        while let Some(limit) = conn.take_limit() {
+            drop(conn);
+            self.session.note_limit(limit);
+            conn = self.session.shared().lock(Clock::Recent, Wakes::Waiters);
+        }
         if conn.is_to_write_first() {
             return Taken::WriteFirst;
         }
@@ -171,7 +175,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Refuses a request whose handler never starts.
-    pub(super) fn refuse(&mut self, id: CallId, status: &Status, reason: DropReason) {
+    pub(super) fn refuse(&mut self, id: CallId, status: &Status, reason: RefusalReason) {
         let mut conn = self.session.shared().lock(Clock::Now, Wakes::Waiters);
         let now = conn.now();
         conn.not_started(id);

@@ -24,12 +24,12 @@
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
     base::panic::Panic,
-    session::{StallRecord, StallSnapshot, TaskLook},
+    session::{BlockedPoll, StallRecord, StallSnapshot, TaskLook},
 };
 
 /// What the monitor does with a connection.
@@ -40,6 +40,8 @@ pub(crate) trait Monitored {
     fn take_over(self: Arc<Self>, turn: u64, route: usize);
     /// Counts a handler of `route` that blocks its thread, in a task of its own.
     fn count_blocked(&self, route: usize);
+    /// Logs a handler that has blocked its thread for long.
+    fn log_blocked(&self, poll: &BlockedPoll);
     /// Does what the dispatcher does when it stops and what cannot wait: the dispatcher has been at work since the last look,
     /// in one poll after the other, and was asked to stop.
     fn relieve(&self);
@@ -159,6 +161,9 @@ impl<M: Monitored + ?Sized> MonitorEntry<M> {
         monitored
             .stalls()
             .look_at_tasks(&mut self.tasks, |route| monitored.count_blocked(route));
+        let is_any_short = monitored
+            .stalls()
+            .note_long(LONG, Instant::now(), |poll| monitored.log_blocked(poll));
         let is_answered = self.is_answered();
         let snapshot = self.monitored.stalls().snapshot();
         if snapshot != self.last {
@@ -183,7 +188,7 @@ impl<M: Monitored + ?Sized> MonitorEntry<M> {
             self.poke();
             return true;
         }
-        !is_answered || self.still < STILL || !self.monitored.stalls().delist(self.last)
+        !is_answered || is_any_short || self.still < STILL || !self.monitored.stalls().delist(self.last)
     }
 
     fn poke(&mut self) {
@@ -209,6 +214,8 @@ impl<M: Monitored + ?Sized> MonitorEntry<M> {
 
 /// The time between two looks. A poll that lasts this long loses its turn within two looks.
 const TICK: Duration = Duration::from_millis(1);
+/// A handler that blocks its thread for so long is logged. The OS stops a thread for less, but on a machine that is overloaded.
+const LONG: Duration = Duration::from_millis(100);
 /// The number of looks without a change after which a record is delisted. It is small enough to let an idle process sleep, and
 /// large enough not to wake the monitor for each call of a series.
 const STILL: u32 = 20;
@@ -246,6 +253,8 @@ mod tests {
         fn count_blocked(&self, route: usize) {
             self.log().push(format!("route {route} blocks"));
         }
+        // It depends on the time.
+        fn log_blocked(&self, _: &BlockedPoll) {}
         fn relieve(&self) {
             self.log().push("relieve".to_owned());
         }
@@ -362,6 +371,24 @@ mod tests {
         assert_eq!(calls(), [31, 33, 35, 37, 39, 41, 43, 45]);
         drop(again);
         assert!(calls().is_empty());
+    }
+
+    #[test]
+    fn a_poll_that_lasts_long_is_noted_once_and_watched_until_then() {
+        let fake = Arc::new(FakeConnection::default());
+        let mut entry = MonitorEntry::new(Arc::clone(&fake));
+        let _poll = fake.stalls.poll_in_task(Some((CallId(9), 7)));
+        assert!(entry.check() && entry.check());
+        let note = |time, now| {
+            let mut noted = Vec::new();
+            let is_any_left = fake.stalls.note_long(time, now, |poll| noted.push(poll.route));
+            (noted, is_any_left)
+        };
+        let now = Instant::now();
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(note(Duration::from_secs(3600), now), (vec![], true));
+        assert_eq!(note(Duration::from_secs(60), later), (vec![7], false));
+        assert_eq!(note(Duration::from_secs(60), later), (vec![], false));
     }
 
     #[test]

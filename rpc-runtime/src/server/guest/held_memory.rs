@@ -1,9 +1,13 @@
 //! HeldMemory: what a guest holds for its peer, in the server's account of memory.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
     Code, Status,
+    api::server_limit::ServerLimit,
     conn::{MEMORY_SHORT, Settings, memory::Share},
 };
 
@@ -71,11 +75,22 @@ impl Drop for HeldMemory {
 }
 
 /// What a guest holds for one peer.
-#[derive(Debug)]
 pub(super) struct PeerAccount {
     /// Those of the server.
     settings: Arc<Settings>,
+    log: RefusalLine,
     held: Mutex<Held>,
+}
+
+/// Logs that memory is short.
+pub(super) type RefusalLine = Box<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for PeerAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerAccount")
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -86,10 +101,11 @@ struct Held {
 }
 
 impl PeerAccount {
-    /// Nothing is held.
-    pub(super) fn new(settings: &Arc<Settings>) -> Self {
+    /// Nothing is held. `log` is called when memory is refused.
+    pub(super) fn new(settings: &Arc<Settings>, log: RefusalLine) -> Self {
         Self {
             settings: Arc::clone(settings),
+            log,
             held: Mutex::new(Held {
                 bytes: 0,
                 share: Share::new(Arc::clone(&settings.memory)),
@@ -131,9 +147,11 @@ impl PeerAccount {
         Ok(())
     }
 
-    /// Counts a refusal.
+    /// Counts and logs a refusal.
     fn refusal(&self) -> Status {
-        self.settings.counts.calls_refused.add();
+        let counts = &self.settings.counts;
+        counts.refuse(ServerLimit::MaxBufferedBytes, false, 1);
+        (self.log)();
         Status::new(Code::ResourceExhausted, MEMORY_SHORT)
     }
 
@@ -163,7 +181,7 @@ mod tests {
             memory: Arc::clone(memory),
             ..Settings::new(&Limits::default(), Duration::from_secs(60), Bytes::new(), 0)
         };
-        Arc::new(PeerAccount::new(&Arc::new(settings)))
+        Arc::new(PeerAccount::new(&Arc::new(settings), Box::new(|| {})))
     }
 
     #[test]

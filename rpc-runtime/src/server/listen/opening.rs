@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Limits, Peer, Procedure,
+    api::server_limit::ServerLimit,
     conn::{Cut, Settings},
     driver::SharedConnection,
     inspect::StreamTraffic,
@@ -179,6 +180,11 @@ impl Host for ServerState {
     fn cut_off(&self, cut: Cut, peer: &str, text: &str) {
         self.note_cut(cut, peer, text);
         cut.count(self.counts()).add();
+    }
+
+    fn note_limit(&self, limit: ServerLimit, peer: &str) {
+        let view = self.view();
+        view.refusals().note(limit, peer, None, None, view.age());
     }
 
     fn guests(&self) -> &Arc<OpenTasks> {

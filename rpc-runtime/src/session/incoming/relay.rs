@@ -9,15 +9,15 @@ use std::{
 
 use super::Incoming;
 use crate::{
-    Code, Executed, Metadata, Result, Status,
+    Executed, Metadata, Result, Status,
     base::panic::Panic,
-    conn::{End, MEMORY_SHORT, Unstarted},
+    conn::{End, RefusalReason, Unstarted},
     driver::Clock,
     layer::RawMessage,
-    message::growth::Budget,
+    message::{decode::decode, growth::Budget},
     session::{
         context::{HandlerScope, Serving},
-        decoding::{drop_reason, parse},
+        decoding::refusal_of,
         handler::Handler,
         outgoing_call::{
             OnlyReply, OutgoingCall, OutgoingFailure, OutgoingReplies, OutgoingRequests, ProtocolConnection,
@@ -25,7 +25,6 @@ use crate::{
         replies::Replies,
         requests::Requests,
     },
-    wire::frame::DropReason,
 };
 
 impl Incoming {
@@ -36,15 +35,12 @@ impl Incoming {
         Box::pin(async move {
             let requests = match self.outgoing_requests() {
                 Ok(requests) => requests,
-                Err(status) => return self.refuse(&status, drop_reason(&status)),
+                Err((status, reason)) => return self.refuse(&status, reason),
             };
             match self.start() {
                 Ok(()) => {}
                 Err(Unstarted::Unwanted) => return self.unwanted(),
-                Err(Unstarted::Memory) => {
-                    let status = Status::new(Code::ResourceExhausted, MEMORY_SHORT);
-                    return self.refuse(&status, DropReason::Overload);
-                }
+                Err(Unstarted::Memory) => return self.refuse_for_memory(),
             }
             let only = OnlyReply::default();
             let replies = self.outgoing_replies(&only);
@@ -79,17 +75,14 @@ impl Incoming {
         })
     }
 
-    fn outgoing_requests(&mut self) -> Result<OutgoingRequests> {
+    fn outgoing_requests(&mut self) -> Result<OutgoingRequests, (Status, RefusalReason)> {
         if self.procedure.has_request_stream() {
             let (session, id) = (Arc::clone(&self.session), self.id);
             return Ok(OutgoingRequests::many(Requests::raw(session, id, self.procedure)));
         }
         // The caller is in this process, and has the message itself.
-        let request = parse(
-            std::mem::take(&mut self.payload),
-            self.procedure,
-            Budget::new(None, 0),
-        )?;
+        let request = decode(std::mem::take(&mut self.payload), Budget::new(None, 0));
+        let request = request.map_err(|failure| refusal_of(self.procedure.path(), failure))?;
         Ok(OutgoingRequests::one(request))
     }
 

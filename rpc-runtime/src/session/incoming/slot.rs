@@ -8,10 +8,11 @@ use std::{
 use super::{Incoming, Start};
 use crate::{
     Code, Context, Metadata, Result, Status,
+    api::server_limit::ServerLimit,
     base::panic::Panic,
-    conn::{End, MEMORY_SHORT, Unstarted},
+    conn::{End, RefusalReason, Unstarted},
     layer::{Answer, RawMessage},
-    wire::frame::{DropReason, Encoded},
+    wire::frame::Encoded,
 };
 
 /// Where a call lies while its middleware decides, and how its handler ended.
@@ -29,7 +30,7 @@ struct Content {
     /// How the handler ended; none before, and if it was dropped.
     end: Option<Result<RawMessage>>,
     /// Why the handler did not start, if it refused the call itself.
-    reason: Option<DropReason>,
+    reason: Option<RefusalReason>,
     /// True if the handler did not start because the call is no longer wanted.
     is_unwanted: bool,
 }
@@ -58,7 +59,7 @@ pub(super) enum HandlerEnd {
     Replied(RawMessage),
     Failed(Status),
     /// It did not start.
-    Refused(Status, DropReason),
+    Refused(Status, RefusalReason),
     /// It did not start, because the call is no longer wanted.
     Unwanted,
     Dropped,
@@ -191,10 +192,7 @@ impl Incoming {
             match self.start() {
                 Ok(()) => {}
                 Err(Unstarted::Unwanted) => return,
-                Err(Unstarted::Memory) => {
-                    let status = Status::new(Code::ResourceExhausted, MEMORY_SHORT);
-                    return self.refuse(&status, DropReason::Overload);
-                }
+                Err(Unstarted::Memory) => return self.refuse_for_memory(),
             }
         }
         let (message, metadata) = answer.into_parts();
@@ -210,13 +208,13 @@ impl Incoming {
     }
 
     /// Ends the call by `status`: as a refusal if its handler has not started.
-    async fn end_by(&mut self, status: &Status, reason: Option<DropReason>) {
+    async fn end_by(&mut self, status: &Status, reason: Option<RefusalReason>) {
         if self.start != Start::NotYet {
             return self.fail(status).await;
         }
         let reason = reason.unwrap_or_else(|| match status.code() {
-            Code::ResourceExhausted | Code::Unavailable => DropReason::Overload,
-            _ => DropReason::Refused,
+            Code::ResourceExhausted | Code::Unavailable => RefusalReason::Over(ServerLimit::Middleware),
+            _ => RefusalReason::Rule,
         });
         self.refuse(status, reason);
     }

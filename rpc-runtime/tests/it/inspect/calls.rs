@@ -6,11 +6,12 @@ use rpc_runtime::inspect::{CallQuery, CallState, CallView, CancelledBy, Side};
 use test_support::{
     Running,
     lab::*,
+    warnings,
     wire::{Frame, HandPeer, call},
     within,
 };
 
-use super::{accepted, all_of, calls_of, found};
+use super::{accepted, all_of, calls_of, found, only};
 
 /// The only call on the connections of `server`.
 fn one_call(server: &Running) -> Option<CallView> {
@@ -121,6 +122,30 @@ async fn a_handler_that_blocks_its_thread_is_named_and_who_has_cancelled_it() {
         lab.logged("slow ended").await;
         found(|| calls_of(&server).is_empty().then_some(())).await;
         found(|| (accepted(&server)[0].blocked_handlers() == 0).then_some(())).await;
+    }
+}
+
+#[tokio::test(crate = "test_support::gate", flavor = "multi_thread", worker_threads = 4)]
+async fn a_handler_that_blocks_its_thread_for_long_is_logged() {
+    warnings();
+    let lab = Lab::default();
+    let server = lab.serve("tcp://127.0.0.1:0").await;
+    let client = server.client().await;
+    let calls = [start(&client, &BLOCK, "one"), start(&client, &BLOCK_LATER, "two")];
+    for procedure in [&BLOCK, &BLOCK_LATER] {
+        let line = found(|| {
+            let mut lines = warnings().into_iter();
+            lines.find(|line| {
+                line.get("message") == "a handler blocks its thread"
+                    && line.get("peer") == only(&server).peer()
+                    && line.get("procedure") == procedure.path()
+            })
+        });
+        assert_eq!(line.await.get("unsaid"), "0");
+    }
+    lab.release();
+    for call in calls {
+        within(call).await.unwrap().unwrap();
     }
 }
 

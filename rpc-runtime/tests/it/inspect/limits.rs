@@ -64,6 +64,8 @@ async fn a_limit_tells_its_value_where_it_came_from_and_its_use() {
     );
     let calls_limit = of("max_calls");
     assert_eq!(calls_limit.used_by(), Some(only(&server).id()));
+    assert_eq!(of("max_waiting_handlers").used_by(), Some(only(&server).id()));
+    assert_eq!(of("max_connections").used_by(), None);
     assert_eq!(calls_limit.used_part(), Some(0.1));
     assert!(calls_limit.to_string().contains(" 10%"), "{calls_limit}");
     let of_client = limit(Side::Client, "mem:inspect-limits", "max_message");

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rpc_runtime::{
-    Client, Code, Result, Server, Status, limit,
+    Client, Code, Limits, Result, Server, Status, limit,
     middleware::{Answer, Next, ServerCall, from_fn},
     server::Procedure,
 };
-use test_support::{serve, serve_one, within};
+use test_support::{Logged, serve, serve_one, within};
 
 use super::{Counted, ECHO, WAIT, call, called, grown, number, procedures, served};
 
@@ -16,7 +16,8 @@ procedures!(HINTS, "metrics.v1.Hints", 0x1_2360_0000);
 #[tokio::test(crate = "test_support::gate")]
 async fn a_call_over_its_rate_is_refused_and_comes_back() {
     let rate = || number("rpc_server_limited_total", &[("limit", "rate")]);
-    let refused = || number("rpc_server_rejected_total", &[("reason", "limit")]);
+    let by_middleware = [("reason", "limit"), ("limit", "middleware")];
+    let refused = || number("rpc_server_rejected_total", &by_middleware);
     let retries = || {
         number(
             "rpc_client_retries_total",
@@ -74,6 +75,10 @@ async fn an_empty_retry_budget_is_seen() {
     }
     assert!(denied() >= before.0 + 1.0);
     assert!(concurrency() >= before.1 + 10.0);
+    // Of a family that is not there the sum is 0, too.
+    let snapshot = rpc_runtime::metrics::snapshot();
+    let budgets = snapshot.family("rpc_client_retry_budget_ratio");
+    assert_eq!(budgets.map(|family| family.samples().len()), Some(1));
     assert!(number("rpc_client_retry_budget_ratio", &[]) < 0.1);
     service.release();
     within(holds).await.unwrap().unwrap();
@@ -143,4 +148,56 @@ async fn a_peer_that_waits_to_be_accepted_is_an_accept_problem() {
     grown("rpc_server_accept_problems_total", &kind, before + 1.0).await;
     drop(first);
     assert_eq!(within(waiting).await.unwrap().unwrap(), "a");
+}
+
+procedures!(FULL, "metrics.v1.Full", 0x1_2373_0000);
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_refusal_is_counted_by_its_limit_and_logged_with_it() {
+    let by = |limit| {
+        number(
+            "rpc_server_rejected_total",
+            &[("reason", "limit"), ("limit", limit)],
+        )
+    };
+    let before = (by("max_waiting_handlers"), by("metadata_bytes"));
+    let logged = Logged::here();
+    let service = Counted::new(&FULL);
+    let server = Server::builder()
+        .service(service.clone())
+        .listener("tcp://127.0.0.1:0")
+        .limits(Limits::default().metadata_bytes(64))
+        .max_waiting_handlers(1)
+        .signals(false);
+    let server = serve(server).await;
+    let client = server.client().await;
+    let holds = {
+        let client = client.clone();
+        tokio::spawn(async move { call(&client, &FULL[WAIT], "a").await })
+    };
+    grown("rpc_server_started_total", &[("service", "metrics.v1.Full")], 1.0).await;
+    for _ in 0..2 {
+        let error = call(&client, &FULL[ECHO], "a").await.unwrap_err();
+        assert!(error.message().contains("max_waiting_handlers"), "{error}");
+    }
+    for _ in 0..2 {
+        let long = client.call().metadata("key", "v".repeat(100));
+        let refused = within(long.send_recv::<String, String>(&FULL[ECHO], "a".to_owned())).await;
+        let error = refused.unwrap_err();
+        assert!(error.message().contains("metadata_bytes"), "{error}");
+    }
+    assert!(by("max_waiting_handlers") >= before.0 + 2.0);
+    assert!(by("metadata_bytes") >= before.1 + 2.0);
+    // How many lines there are depends on how long this takes.
+    let mut lines = logged.picked("a limit refuses requests", &["limit", "procedure"]);
+    lines.dedup();
+    assert_eq!(
+        lines,
+        [
+            "ServerBuilder::max_waiting_handlers metrics.v1.Full/rpc_echo",
+            "Limits::metadata_bytes "
+        ]
+    );
+    service.release();
+    within(holds).await.unwrap().unwrap();
 }

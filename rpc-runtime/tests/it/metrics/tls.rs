@@ -84,3 +84,41 @@ async fn handshakes_are_counted_and_certificates_are_shown_until_they_are_gone()
     fs::remove_file(chain).unwrap();
     fs::remove_file(key).unwrap();
 }
+
+#[tokio::test(crate = "test_support::gate")]
+async fn the_certificate_of_a_client_is_shown_as_long_as_the_client_is_there() {
+    let world = World::new();
+    let leaf = world.root.leaf(Side::Client, |params| {
+        params.not_after = date_time_ymd(2040, 1, 1)
+    });
+    let file = |name: &str| {
+        std::env::temp_dir().join(format!("rpc-test-{}-metrics-client-{name}", std::process::id()))
+    };
+    let (chain, key) = (file("chain.pem"), file("key.pem"));
+    fs::write(&chain, leaf.chain_pem()).unwrap();
+    fs::write(&key, &leaf.key).unwrap();
+    let label = chain.to_string_lossy().into_owned();
+    let expiry = || {
+        number(
+            "rpc_client_certificate_expires_in_seconds",
+            &[("certificate", &label)],
+        )
+    };
+    let tls = ClientTls::builder()
+        .roots(world.root.roots())
+        .identity(Identity::pem_files(&chain, &key))
+        .build()
+        .unwrap();
+    let client = Client::builder("tls://127.0.0.1:1").tls(tls).connect_lazy();
+    let (left, expected) = (expiry(), until_2040());
+    assert!((left - expected).abs() < 60.0, "{left} and {expected}");
+    drop::<Client>(client);
+    within(async {
+        while expiry() != 0.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    fs::remove_file(chain).unwrap();
+    fs::remove_file(key).unwrap();
+}

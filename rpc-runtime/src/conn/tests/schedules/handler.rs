@@ -7,6 +7,7 @@ use super::{
     part::{Part, Polled, send},
     *,
 };
+use crate::api::server_limit::ServerLimit;
 
 /// A handler, and the two halves of it that may run at once.
 pub(super) struct Handler {
@@ -151,7 +152,7 @@ impl Handler {
             // The peer is blamed for a refusal, except if it is for overload and of no control call.
             Finish::Refuse if !self.control => End::Refused {
                 status: &no,
-                reason: DropReason::Overload,
+                reason: RefusalReason::Over(ServerLimit::MaxWaitingHandlers),
             },
             _ => End::Dropped,
         };

@@ -59,6 +59,7 @@ impl RequestTable {
             call_bytes: self.call_bytes,
             send_bytes: unfinished.saturating_sub(self.owed),
             metadata_bytes: self.kept.metadata,
+            running: self.running() as u64,
             ..LimitUse::default()
         }
     }

@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::{
     Code, Status,
-    conn::{CallId, End},
-    wire::frame::control::DropReason,
+    conn::{CallId, End, RefusalReason},
 };
 
 pub(super) const ECHO: u64 = 1;
@@ -71,7 +70,7 @@ impl Host {
             let message = <String as prost::Message>::decode(arrived.payload.bytes().clone()).unwrap();
             if arrived.procedure == REFUSE {
                 let status = Status::new(Code::Unimplemented, "not here");
-                let reason = DropReason::UnknownProcedure;
+                let reason = RefusalReason::UnknownProcedure;
                 let status = &status;
                 shared.with(|conn, now| conn.end(arrived.id, End::Refused { status, reason }, now));
                 continue;
