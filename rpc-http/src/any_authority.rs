@@ -12,7 +12,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::header_block::replace_path;
-use crate::preface::PREFACE;
+use crate::{connection::MAX_FRAME, preface::PREFACE};
 
 mod header_block;
 
@@ -159,8 +159,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnyAuthority<S> {
 const HEAD_LEN: usize = 9;
 /// The type of a HEADERS frame.
 const HEADERS: u8 = 1;
-/// The longest payload that a peer may send, which is HTTP/2's default.
-const LONGEST: usize = 16 << 10;
+/// The longest payload that a peer may send.
+const LONGEST: usize = MAX_FRAME as usize;
 
 #[cfg(test)]
 mod tests {

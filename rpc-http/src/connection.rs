@@ -33,6 +33,7 @@ use crate::{
     keep_alive::KeepAlive,
     open_answers::OpenAnswers,
     opening,
+    preface::PREFACE,
     reset_budget::{CallEnd, ResetBudget},
     task_waker::TaskWaker,
     watched_stream::{Traffic, WatchedStream},
@@ -119,7 +120,15 @@ async fn shake_hands(
         Transport::Unix => AnyAuthority::of_unix_peer(stream),
         _ => AnyAuthority::unchanged(stream),
     };
-    let stream = WatchedStream::new(stream, server.write_stall());
+    // It fails only if the server has no memory at all.
+    let held = server
+        .hold(0)
+        .inspect_err(|status| opening::note_loss(server, status));
+    let stream = WatchedStream::new(stream, server.write_stall()).watching_frames(
+        PREFACE.len(),
+        held.ok()?,
+        server.slow_frame(),
+    );
     let traffic = Arc::clone(stream.traffic());
     match builder(settings, server).handshake(stream).await {
         Ok(connection) => Some((connection, traffic)),
@@ -136,10 +145,10 @@ async fn shake_hands(
 
 /// Counts and logs the error that a connection ended with, if its peer is to blame.
 fn note_failure(shared: &Shared, error: &h2::Error) {
-    let cut = match error.reason() {
-        _ if shared.traffic.is_stalled() => PeerCut::WriteStall,
-        Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => PeerCut::Excess,
-        Some(_) if error.is_library() => PeerCut::Protocol,
+    let cut = match (shared.traffic.cut(), error.reason()) {
+        (Some(cut), _) => cut,
+        (None, Some(Reason::ENHANCE_YOUR_CALM)) if error.is_library() => PeerCut::Excess,
+        (None, Some(_)) if error.is_library() => PeerCut::Protocol,
         _ => {
             let peer = shared.server.peer().address();
             return tracing::debug!(peer, %error, "HTTP/2 connection lost");
@@ -380,8 +389,9 @@ const UNREAD: usize = STREAM_WINDOW as usize / 8;
 pub(crate) const HEADER: usize = 32;
 /// What a peer may send of all streams before they are read: a window for each of 256, so that those that are not read stop no others.
 const MOST_WINDOW: u32 = 64 << 20;
-/// The longest frame: the least that HTTP/2 allows, since a frame is gathered before anything of it counts as held.
-const MAX_FRAME: u32 = 16 << 10;
+/// The longest frame: a message of 64 KiB fits in, so it is not copied, and takes a quarter of the reads. h2 gathers a frame before it hands it
+/// on; [`BegunFrame`](crate::begun_frame::BegunFrame) counts that.
+pub(crate) const MAX_FRAME: u32 = 72 << 10;
 /// How much h2 may spend on short DATA frames that are not read. Its default ends connections that stream messages of a few bytes.
 const SHORT_FRAMES: usize = 16 << 20;
 /// How long a stream that this side has reset is remembered, for what the peer sent before it knew.

@@ -39,6 +39,7 @@
 //! ```
 
 mod any_authority;
+mod begun_frame;
 mod connection;
 #[cfg(any(test, fuzzing))]
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]

@@ -5,19 +5,23 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
+use rpc_runtime::server::{HeldMemory, PeerCut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep_until},
 };
 
-use crate::pace::Pace;
+use crate::{
+    begun_frame::{BegunFrame, LONGEST_BLOCK},
+    pace::Pace,
+};
 
 /// A byte stream that notes its traffic. Writing fails if the peer takes too little of it.
 #[derive(Debug)]
@@ -27,13 +31,25 @@ pub(crate) struct WatchedStream<S> {
     write_stall: Duration,
     /// None while the OS takes all that is written.
     stall: Option<Box<Stall>>,
+    /// None if the frames of the peer are not watched.
+    frames: Option<Box<WatchedFrames>>,
 }
 
-/// A peer that does not take what is written.
+/// A peer that does not take what is written, or does not go on with a frame.
 #[derive(Debug)]
 struct Stall {
     pace: Pace,
     timer: Pin<Box<Sleep>>,
+}
+
+/// The frames of a peer, of which h2 gathers long ones.
+#[derive(Debug)]
+struct WatchedFrames {
+    begun: BegunFrame,
+    held: HeldMemory,
+    slow_frame: Duration,
+    /// None while no long frame waits for its rest.
+    stall: Option<Box<Stall>>,
 }
 
 /// What has gone over a connection.
@@ -43,7 +59,8 @@ pub(crate) struct Traffic {
     read: AtomicU64,
     /// What requests and answers were worth, in bytes.
     useful: AtomicU64,
-    is_stalled: AtomicBool,
+    /// Why the peer is given up; none if it is not.
+    cut: OnceLock<PeerCut>,
 }
 
 impl Traffic {
@@ -57,9 +74,16 @@ impl Traffic {
         self.useful.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// True if the peer takes too little of what was written.
-    pub(crate) fn is_stalled(&self) -> bool {
-        self.is_stalled.load(Relaxed)
+    /// Why reading or writing has given the peer up; none if it has not.
+    pub(crate) fn cut(&self) -> Option<PeerCut> {
+        self.cut.get().copied()
+    }
+
+    /// Notes that the peer is given up. Returns the error of reading or writing.
+    fn give_up(&self, cut: PeerCut, kind: io::ErrorKind, text: String) -> io::Error {
+        // The first reason counts.
+        let _ = self.cut.set(cut);
+        io::Error::new(kind, text)
     }
 
     /// True if the peer floods: it has sent far more than its requests and their answers are worth, in the `age` of the connection.
@@ -81,7 +105,20 @@ impl<S> WatchedStream<S> {
             traffic: Arc::default(),
             write_stall,
             stall: None,
+            frames: None,
         }
+    }
+
+    /// Counts what h2 gathers of the peer's frames, which come behind `preface` bytes. `held` is what holds nothing yet. Reading fails if 64 KiB of a
+    /// long frame, or its rest, do not come in `slow_frame`.
+    pub(crate) fn watching_frames(mut self, preface: usize, held: HeldMemory, slow_frame: Duration) -> Self {
+        self.frames = Some(Box::new(WatchedFrames {
+            begun: BegunFrame::behind(preface),
+            held,
+            slow_frame,
+            stall: None,
+        }));
+        self
     }
 
     /// What goes over it.
@@ -92,18 +129,11 @@ impl<S> WatchedStream<S> {
     /// Fails if the peer has taken too little for too long.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let write_stall = self.write_stall;
-        let stall = self.stall.get_or_insert_with(|| {
-            let pace = Pace::new(write_stall);
-            let timer = Box::pin(sleep_until(pace.due()));
-            Box::new(Stall { pace, timer })
-        });
-        if stall.timer.deadline() != stall.pace.due() {
-            stall.timer.as_mut().reset(stall.pace.due());
-        }
-        stall.timer.as_mut().poll(cx).map(|()| {
-            self.traffic.is_stalled.store(true, Relaxed);
+        Stall::poll(&mut self.stall, write_stall, cx).map(|()| {
             let text = format!("peer took less than 64 KiB in {write_stall:?}: Limits::write_stall");
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            Err(self
+                .traffic
+                .give_up(PeerCut::WriteStall, io::ErrorKind::TimedOut, text))
         })
     }
 
@@ -126,17 +156,71 @@ impl<S> WatchedStream<S> {
     }
 }
 
+impl Stall {
+    /// Ready when `stall`, which began at its first poll, has lasted for too long: `time` for each 64 KiB.
+    fn poll(stall: &mut Option<Box<Self>>, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let stall = stall.get_or_insert_with(|| {
+            let pace = Pace::new(time);
+            let timer = Box::pin(sleep_until(pace.due()));
+            Box::new(Self { pace, timer })
+        });
+        if stall.timer.deadline() != stall.pace.due() {
+            stall.timer.as_mut().reset(stall.pace.due());
+        }
+        stall.timer.as_mut().poll(cx)
+    }
+}
+
+impl WatchedFrames {
+    /// Notes what was read, and counts what h2 gathers of it.
+    fn read(&mut self, bytes: &[u8], traffic: &Traffic) -> io::Result<()> {
+        self.begun.read(bytes).map_err(|_| {
+            let text = format!("a header block has more than {LONGEST_BLOCK} bytes");
+            traffic.give_up(PeerCut::Excess, io::ErrorKind::InvalidData, text)
+        })?;
+        match (self.begun.gathered(), &mut self.stall) {
+            (..=SHORT, stall) => {
+                *stall = None;
+                self.held.note(0);
+            }
+            (gathered, stall) => {
+                if let Some(stall) = stall {
+                    stall.pace.moved(bytes.len());
+                }
+                self.held.note(gathered as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if a long frame has waited for its rest for too long.
+    fn poll_slow(&mut self, traffic: &Traffic, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.begun.gathered() <= SHORT {
+            return Poll::Pending;
+        }
+        let slow_frame = self.slow_frame;
+        Stall::poll(&mut self.stall, slow_frame, cx).map(|()| {
+            let text = format!("less than 64 KiB of a frame came in {slow_frame:?}: Limits::slow_frame");
+            Err(traffic.give_up(PeerCut::SlowFrame, io::ErrorKind::TimedOut, text))
+        })
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
         let before = buf.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        self.traffic.read.fetch_add(read as u64, Relaxed);
-        poll
+        let poll = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let read = &buf.filled()[before..];
+        this.traffic.read.fetch_add(read.len() as u64, Relaxed);
+        let Some(frames) = &mut this.frames else {
+            return poll;
+        };
+        match poll {
+            Poll::Ready(Ok(())) => Poll::Ready(frames.read(read, &this.traffic)),
+            Poll::Ready(error) => Poll::Ready(error),
+            Poll::Pending => frames.poll_slow(&this.traffic, cx),
+        }
     }
 }
 
@@ -177,6 +261,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     }
 }
 
+/// What h2 may gather and is not counted: a frame that is as long as HTTP/2 always allows.
+const SHORT: usize = 16 << 10;
 /// How many bytes may be read for each useful one: a message of one byte takes 15 with its prefix and its frame.
 const OVERHEAD: u64 = 8;
 /// How many bytes may be read beside that, each second: 60 PINGs.
@@ -201,7 +287,7 @@ mod tests {
         let writing = async {
             let error = stream.write_all(&[7; 1000]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-            assert!(stream.traffic().is_stalled());
+            assert_eq!(stream.traffic().cut(), Some(PeerCut::WriteStall));
         };
         tokio::select! {
             () = writing => {}
@@ -227,7 +313,7 @@ mod tests {
         stream.write_all(&[7; 640 << 10]).await.unwrap();
         stream.flush().await.unwrap();
         reading.await.unwrap();
-        assert!(!stream.traffic().is_stalled());
+        assert_eq!(stream.traffic().cut(), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     headers::{Room, add_metadata},
     initial_metadata::InitialMetadata,
     names,
-    prefixed::prefixed,
+    prefixed::{PREFIX, plain_prefix, prefixed},
     status::{MAX_LIST, add_end},
 };
 use crate::{
@@ -76,6 +76,9 @@ impl<'a> Answer<'a> {
         message: RawMessage,
         deadline: Option<Instant>,
     ) -> Result<(), Unsent> {
+        let Some(message) = self.long_message_now(message)? else {
+            return Ok(());
+        };
         let bytes = prefixed(&message.0, self.encoding);
         drop(message);
         match self.messages_now(bytes)? {
@@ -97,6 +100,26 @@ impl<'a> Answer<'a> {
             None => Ok(()),
             Some((bytes, held)) => self.send(bytes, held).await,
         }
+    }
+
+    /// Sends a message that is too long to be copied, if the caller has room for all of it. Returns any other.
+    pub(super) fn long_message_now(&mut self, message: RawMessage) -> Result<Option<RawMessage>, Unsent> {
+        let len = PREFIX + message.0.len();
+        if len < LONG || self.encoding != Encoding::Identity {
+            return Ok(Some(message));
+        }
+        let held = self.shared.server.hold(len as u64)?;
+        self.begin()?;
+        let body = self.body.as_mut().ok_or(Unsent::Gone)?;
+        body.reserve_capacity(len);
+        if body.capacity() < len {
+            return Ok(Some(message));
+        }
+        self.shared.traffic.add_useful(len);
+        let prefix = plain_prefix(message.0.len());
+        let bytes = HeldBytes::behind(prefix, message.0, held, &self.shared.unwritten);
+        let sent = body.send_data(bytes, false);
+        sent.map(|()| None).map_err(|_| Unsent::Gone)
     }
 
     /// Sends messages if the caller has room for all of them, and returns them if it has not.
@@ -232,3 +255,6 @@ impl<'a> Answer<'a> {
         }
     }
 }
+
+/// From this length on a message is not copied. A shorter one costs less to copy, and may be a part of a longer buffer.
+const LONG: usize = 16 << 10;

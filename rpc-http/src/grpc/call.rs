@@ -293,6 +293,10 @@ async fn forward(mut replies: Streaming<RawMessage>, answer: &mut Answer<'_>) ->
     let encoding = answer.encoding();
     let mut next = while_wanted(answer, async { Ok(replies.message().await?) }).await?;
     while let Some(message) = next {
+        let Some(message) = answer.long_message_now(message)? else {
+            next = while_wanted(answer, async { Ok(replies.message().await?) }).await?;
+            continue;
+        };
         let mut bytes = BytesMut::new();
         put_prefixed(&message.0, encoding, &mut bytes);
         drop(message);

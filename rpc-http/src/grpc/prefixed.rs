@@ -128,9 +128,18 @@ pub(crate) fn put_prefixed(message: &[u8], encoding: Encoding, bytes: &mut Bytes
         None => (0, message),
     };
     bytes.reserve(PREFIX + message.len());
-    let [a, b, c, d] = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
-    bytes.put_slice(&[flag, a, b, c, d]);
+    bytes.put_slice(&prefix(flag, message.len()));
     bytes.put_slice(message);
+}
+
+/// The five bytes before a message of `len` bytes that is not compressed.
+pub(crate) fn plain_prefix(len: usize) -> [u8; PREFIX] {
+    prefix(0, len)
+}
+
+fn prefix(flag: u8, len: usize) -> [u8; PREFIX] {
+    let [a, b, c, d] = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+    [flag, a, b, c, d]
 }
 
 /// The status of a message that is longer than `max` bytes.

@@ -147,17 +147,17 @@ impl Talk {
 
     /// Counts and logs the error that the connection ended with, if its peer is to blame. `has_begun` says that a part of a request is there.
     fn note_failure(&self, error: &hyper::Error, has_begun: bool) {
-        let (cut, text) = match () {
-            () if self.traffic.is_stalled() => (PeerCut::WriteStall, error.to_string()),
-            () if error.is_timeout() && has_begun => {
+        let (cut, text) = match self.traffic.cut() {
+            Some(cut) => (cut, error.to_string()),
+            None if error.is_timeout() && has_begun => {
                 let text = format!(
                     "the headers of a request did not come in {:?}: Http::header_timeout",
                     self.limits.header_timeout
                 );
                 (PeerCut::Silence, self.limits.text(&text).to_owned())
             }
-            () if error.is_parse() => (PeerCut::Protocol, error.to_string()),
-            () => return tracing::debug!(peer = self.peer(), %error, "HTTP/1 connection lost"),
+            None if error.is_parse() => (PeerCut::Protocol, error.to_string()),
+            None => return tracing::debug!(peer = self.peer(), %error, "HTTP/1 connection lost"),
         };
         self.server.note_cut(cut, &text);
     }

@@ -73,6 +73,33 @@ async fn both_protocols_share_a_unix_socket() {
 }
 
 #[tokio::test]
+async fn messages_of_any_length_arrive_as_they_are() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    // Copied or not, in one frame or in several, and more than the caller takes at once.
+    for len in [0, 100, 16_000, 16_384, 30_000, 65_536, 80_000, 300_000] {
+        let value = Bytes::from_iter((0..len).map(|at| (at % 251) as u8));
+        let stored = UpdateRequest {
+            key: "long".to_owned(),
+            value: value.clone(),
+        };
+        let stored = grpc
+            .call("/demo.kv.v1.Kv/rpc_update", &[], prefixed(&stored))
+            .await;
+        assert_eq!(stored.code(), "0", "{len}");
+        let fetched = grpc
+            .call("/demo.kv.v1.Kv/rpc_fetch", &[], prefixed(&fetch("long")))
+            .await;
+        let [reply] = &fetched.messages::<FetchReply>()[..] else {
+            panic!("{len}: {fetched:?}")
+        };
+        assert!(reply.value.as_ref() == Some(&value), "{len}");
+    }
+    drop(grpc);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_of_requests_is_read_to_its_end() {
     let server = TestServer::start("tcp://127.0.0.1:0").await;
     let grpc = Caller::connect(&server.address).await;

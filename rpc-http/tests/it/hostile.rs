@@ -67,6 +67,15 @@ async fn each_end_of_a_connection_is_counted() {
     endless.extend_from_slice(&b"\0\0\0\x09\0\0\0\0\x01".repeat(50));
     ended(raw(&server, &endless).await).await;
     counted(&server, Counters::ended_by_excess, 1).await;
+    // A name of 200,000 bytes, in three frames.
+    let name = [&b"\0\x7f\xc1\x99\x0c"[..], &[b'x'; 199_995]].concat();
+    let mut long = PREFACE.to_vec();
+    for (kind, part) in [1, 9, 9].into_iter().zip(name.chunks(70_000)) {
+        let [_, len @ ..] = (part.len() as u32).to_be_bytes();
+        long.extend([&len[..], &[kind, 0, 0, 0, 0, 1], part].concat());
+    }
+    ended(raw(&server, &long).await).await;
+    counted(&server, Counters::ended_by_excess, 2).await;
     server.stop().await;
 }
 
@@ -199,6 +208,19 @@ async fn a_body_that_does_not_go_on_ends_its_call() {
         assert_eq!(answer.code(), "8", "{path} {len}");
         assert!(answer.text().contains("Limits::slow_frame"), "{}", answer.text());
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_frame_that_does_not_go_on_ends_its_connection() {
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| {
+        server.limits(Limits::default().slow_frame(SECOND))
+    })
+    .await;
+    // DATA of 65,536 bytes, of which 40,000 come.
+    let begun = [PREFACE, b"\x01\0\0\0\0\0\0\0\x01", &[7; 40_000]].concat();
+    ended(raw(&server, &begun).await).await;
+    counted(&server, Counters::ended_by_slow_frame, 1).await;
     server.stop().await;
 }
 

@@ -55,6 +55,16 @@ impl HeldMemory {
         Ok(())
     }
 
+    /// Changes how many bytes are held, where nothing can be refused: they have come already, and the guest bounds them.
+    pub fn note(&mut self, bytes: u64) {
+        if bytes > self.bytes {
+            self.account.put(bytes - self.bytes);
+        } else if bytes < self.bytes {
+            self.account.remove(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+    }
+
     /// Takes `bytes` of it, or all if it is less, to be dropped at another time.
     pub fn split(&mut self, bytes: u64) -> Self {
         let bytes = bytes.min(self.bytes);
@@ -147,6 +157,14 @@ impl PeerAccount {
         Ok(())
     }
 
+    /// Holds `bytes` more, whatever is held.
+    fn put(&self, bytes: u64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.bytes = held.bytes.saturating_add(bytes);
+        let more = held.bytes;
+        held.share.hold(more);
+    }
+
     /// Counts and logs a refusal.
     fn refusal(&self) -> Status {
         let counts = &self.settings.counts;
@@ -209,6 +227,18 @@ mod tests {
         assert!(account.hold(30_000).is_err());
         held.resize(0).unwrap();
         assert!(account.hold(90_000).is_ok());
+    }
+
+    #[test]
+    fn what_is_noted_counts_even_if_there_is_no_room() {
+        let account = account(300_000);
+        let mut held = account.hold(90_000).unwrap();
+        held.note(400_000);
+        assert_eq!(account.settings.memory.held(), 400_000);
+        held.note(50_000);
+        assert_eq!(account.settings.memory.held(), 50_000);
+        drop(held);
+        assert_eq!(account.settings.memory.held(), 0);
     }
 
     #[test]

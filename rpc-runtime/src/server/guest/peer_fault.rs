@@ -54,6 +54,9 @@ pub enum PeerCut {
     /// It sent too much that makes work and asks for nothing. It counts as
     /// [`Counters::ended_by_excess`](crate::server::Counters::ended_by_excess).
     Excess,
+    /// It did not go on with what it had begun. It counts as
+    /// [`Counters::ended_by_slow_frame`](crate::server::Counters::ended_by_slow_frame).
+    SlowFrame,
     /// It took too little of what was written. It counts as
     /// [`Counters::ended_by_write_stall`](crate::server::Counters::ended_by_write_stall).
     WriteStall,
@@ -68,6 +71,7 @@ impl PeerCut {
         match self {
             Self::Protocol => Cut::Protocol,
             Self::Excess => Cut::Excess,
+            Self::SlowFrame => Cut::SlowFrame,
             Self::WriteStall => Cut::WriteStall,
             Self::Silence => Cut::Silence,
             Self::HandshakeRejected => Cut::HandshakeRejected,
