@@ -23,6 +23,12 @@ impl<T> Seldom<T> {
         self.0.as_deref()
     }
 
+    /// The part, to change it; none if there is none.
+    #[inline]
+    pub(crate) fn get_mut(&mut self) -> Option<&mut T> {
+        self.0.as_deref_mut()
+    }
+
     /// The part, which is made if there is none.
     #[inline]
     pub(crate) fn get_or_insert_default(&mut self) -> &mut T
