@@ -172,7 +172,7 @@ impl<'a> InFlightCall<'a> {
 
     /// Begins the call and its deadline, or returns why it cannot be made. From now on it is counted, until
     /// [`InFlightCall::count_end`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let more = self.more.as_deref();
         let within = more.and_then(|more| more.within);
