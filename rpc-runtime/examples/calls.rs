@@ -2,13 +2,16 @@
 //!
 //! Client and server share one thread and a loopback TCP connection. `.ci/instructions` runs it:
 //! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`. A third number adds as many middlewares that do nothing to the
-//! server, and a fourth to the client.
+//! server, and a fourth to the client. A fifth one that is not 0 sets a subscriber, so that calls have spans.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rpc_runtime::{
     Bytes, Client, Error, Server,
     middleware::{Answer, AnyCall, Middleware, Next},
     server::{Handler, Incoming, Procedure, Service},
 };
+use tracing::{Event, Metadata, Subscriber, span};
 
 static ECHO: Procedure = Procedure::new("calls.v1.Calls/rpc_echo", 1);
 static PROCEDURES: [Procedure; 1] = [ECHO];
@@ -39,24 +42,50 @@ impl<C: AnyCall> Middleware<C> for Idle {
     }
 }
 
+/// Wants all spans and events, and keeps none.
+struct Forgetful(AtomicU64);
+
+impl Subscriber for Forgetful {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(self.0.fetch_add(1, Relaxed))
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
     let (Some(Ok(calls)), Some(Ok(in_flight @ 1..))) = (numbers.next(), numbers.next()) else {
-        eprintln!("usage: calls CALLS IN_FLIGHT [SERVER_MIDDLEWARE [CLIENT_MIDDLEWARE]]");
+        eprintln!("usage: calls CALLS IN_FLIGHT [SERVER_MIDDLEWARE [CLIENT_MIDDLEWARE [SUBSCRIBER]]]");
         std::process::exit(2);
     };
-    let mut layers = numbers.map(|number| number.unwrap_or_default());
+    let mut more = numbers.map(|number| number.unwrap_or_default());
     let mut server = Server::builder().service(Calls).listener("tcp://127.0.0.1:0");
-    for _ in 0..layers.next().unwrap_or_default() {
+    for _ in 0..more.next().unwrap_or_default() {
         server = server.layer(Idle);
     }
     let server = server.bind().await?;
     let address = server.addresses()[0].clone();
     let serving = tokio::spawn(server.serve());
     let mut client = Client::builder(&address);
-    for _ in 0..layers.next().unwrap_or_default() {
+    for _ in 0..more.next().unwrap_or_default() {
         client = client.layer(Idle);
+    }
+    if more.next().unwrap_or_default() != 0 {
+        tracing::subscriber::set_global_default(Forgetful(AtomicU64::new(1))).expect("it is the only one");
     }
     let client = client.connect().await?;
     let tasks: Vec<_> = (0..in_flight)

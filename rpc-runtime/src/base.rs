@@ -5,5 +5,6 @@ pub(crate) mod hmac;
 pub(crate) mod log_limit;
 pub(crate) mod ordered_wakes;
 pub(crate) mod panic;
+pub(crate) mod seldom;
 pub(crate) mod sha256;
 pub(crate) mod short_text;

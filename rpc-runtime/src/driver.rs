@@ -206,7 +206,7 @@ impl<S: ByteStream> Driver<S> {
         let due = is_first && self.poll_timer(cx);
         let clock = if is_first { Clock::Now } else { Clock::Recent };
         let turn = self.turn(input, due, clock, cx);
-        let called = self.wake_others(cx.waker());
+        let called = !self.wakers.is_empty() && self.wake_others(cx.waker());
         if turn.closed {
             if self.is_buffering && self.unflushed == 0 {
                 // TLS says with a message of its own that nothing was cut off. Late or not, the stream is dropped next. What the stream
@@ -337,7 +337,9 @@ impl<S: ByteStream> Driver<S> {
             closed: conn.is_closed(),
             shutdown: conn.wants_shutdown(),
         };
-        conn.take_wakers(&mut self.wakers);
+        if conn.wants_to_wake() {
+            conn.take_wakers(&mut self.wakers);
+        }
         let timeout = conn.poll_timeout();
         self.arm(timeout, now, cx);
         // A waking stream takes all of it right behind this visit.

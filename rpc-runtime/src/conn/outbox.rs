@@ -450,7 +450,9 @@ impl Outbox {
     #[inline]
     pub(super) fn move_to(&mut self, into: &mut Output) {
         debug_assert!(!self.is_leased(), "the head of a leased frame is not finished");
-        into.append(&mut self.out);
+        if !self.out.is_empty() {
+            into.append(&mut self.out);
+        }
     }
 
     /// Begins to watch whether the peer takes what was written, unless that is watched already.

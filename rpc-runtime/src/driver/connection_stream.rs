@@ -94,7 +94,9 @@ impl ConnectionStream {
         }
         self.has_more = conn.wants_write();
         self.is_ended = conn.is_closed() || conn.wants_shutdown();
-        conn.take_wakers(&mut self.wakers);
+        if conn.wants_to_wake() {
+            conn.take_wakers(&mut self.wakers);
+        }
         let timeout = conn.poll_timeout();
         self.arm(timeout, cx);
         // Never full: what was taken is read at once, so the task is to be woken for more.

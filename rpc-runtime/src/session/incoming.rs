@@ -37,7 +37,7 @@ use super::{
 use crate::{
     Code, Context, Metadata, Result, Status,
     api::{error::NO_PROCEDURE, server_limit::ServerLimit},
-    base::panic::Panic,
+    base::{panic::Panic, seldom::Seldom},
     conn::{Arrived, ArrivedRow, CallId, Connection, End, MEMORY_SHORT, RefusalReason, Time, Unstarted},
     driver::Clock,
     layer::RawMessage,
@@ -62,16 +62,23 @@ pub struct Incoming {
     depth: u8,
     procedure: &'static Procedure,
     deadline: Option<Time>,
-    metadata: Metadata,
     payload: Encoded,
-    /// The calls for which it stands, if it stands for several.
-    row: Option<Box<IncomingRow>>,
     start: Start,
     /// True until the connection knows how the call ended, or until the call went back to its middleware.
     open: bool,
+    /// None for most calls. Boxed, because calls are moved often, and up to 128 bytes are moved without a call of memcpy.
+    rare: Seldom<Box<RareParts>>,
+}
+
+/// What few calls have.
+#[derive(Default)]
+struct RareParts {
+    metadata: Metadata,
+    /// The calls for which it stands, if it stands for several.
+    row: Option<IncomingRow>,
     /// The middleware that gets the call back when its handler has ended; none without middleware.
-    layered: Option<Box<LayeredPart>>,
-    /// None for most calls: they belong to no trace, and nobody wants their span.
+    layered: Option<LayeredPart>,
+    /// None if the call belongs to no trace, and nobody wants its span.
     trace: Option<Arc<CallTrace>>,
 }
 
@@ -81,6 +88,14 @@ impl Incoming {
             false => None,
             true => session.begin_trace(Some(procedure), arrived.id, arrived.trace),
         };
+        let rare = match arrived.metadata.is_empty() && trace.is_none() {
+            true => Seldom::NONE,
+            false => Seldom::some(Box::new(RareParts {
+                metadata: arrived.metadata,
+                trace,
+                ..RareParts::default()
+            })),
+        };
         Self {
             session,
             id: arrived.id,
@@ -88,13 +103,10 @@ impl Incoming {
             depth: arrived.depth,
             procedure,
             deadline: arrived.deadline,
-            metadata: arrived.metadata,
             payload: arrived.payload,
-            row: None,
             start: Start::NotYet,
             open: true,
-            layered: None,
-            trace,
+            rare,
         }
     }
 
@@ -119,13 +131,13 @@ impl Incoming {
             depth,
             procedure,
             deadline,
-            metadata: Metadata::new(),
             payload: Encoded::default(),
-            row: Some(Box::new(IncomingRow { row, turns })),
             start: Start::NotYet,
             open: false,
-            layered: None,
-            trace: None,
+            rare: Seldom::some(Box::new(RareParts {
+                row: Some(IncomingRow { row, turns }),
+                ..RareParts::default()
+            })),
         }
     }
 
@@ -139,9 +151,9 @@ impl Incoming {
         F: FnOnce(Context, Req) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Rep>> + Send,
     {
-        if let Some(row) = self.row.take() {
+        if let Some(row) = self.take_row() {
             let clone = |handler: &F, cx: &Context, request: Req| handler.clone()(cx.clone(), request);
-            return handle_row(self, *row, Arc::new(handler), clone);
+            return handle_row(self, row, Arc::new(handler), clone);
         }
         self.run(Self::decode, handler)
     }
@@ -157,8 +169,8 @@ impl Incoming {
         Rep: Message + 'static,
         H: for<'a> BorrowingHandler<'a, S, Req, Rep>,
     {
-        if let Some(row) = self.row.take() {
-            return handle_row(self, *row, service, handler);
+        if let Some(row) = self.take_row() {
+            return handle_row(self, row, service, handler);
         }
         self.run(Self::decode, move |cx, request| async move {
             handler.make(&service, &cx, request).await
@@ -222,7 +234,7 @@ impl Incoming {
             }
             let context = self.take_context();
             let serving = Serving::of(&self);
-            let mut scope = HandlerScope::new(serving, context.inherited(), self.trace.clone());
+            let mut scope = HandlerScope::new(serving, context.inherited(), self.trace().cloned());
             // Not an async function, since that would move all of this once more. After the block the handler's future is
             // dropped, and only then may its slot be free.
             let ended = {
@@ -246,8 +258,32 @@ impl Incoming {
     }
 
     /// The span of the call, and the trace that it belongs to.
-    pub(super) fn trace(&self) -> Option<Arc<CallTrace>> {
-        self.trace.clone()
+    #[inline]
+    pub(super) fn trace(&self) -> Option<&Arc<CallTrace>> {
+        self.rare.get()?.trace.as_ref()
+    }
+
+    /// The middleware that gets the call back.
+    #[inline]
+    fn layered(&self) -> Option<&LayeredPart> {
+        self.rare.get()?.layered.as_ref()
+    }
+
+    #[inline]
+    fn take_layered(&mut self) -> Option<LayeredPart> {
+        self.rare.get_mut()?.layered.take()
+    }
+
+    #[inline]
+    fn take_row(&mut self) -> Option<IncomingRow> {
+        self.rare.get_mut()?.row.take()
+    }
+
+    #[inline]
+    fn take_metadata(&mut self) -> Metadata {
+        self.rare
+            .get_mut()
+            .map_or_else(Metadata::new, |rare| mem::take(&mut rare.metadata))
     }
 
     fn requests<T: Message + Default>(&self) -> Requests<T> {
@@ -260,7 +296,8 @@ impl Incoming {
 
     /// Makes the context that the handler will have, for code that decides whether it starts.
     pub(crate) fn preview(&self) -> Context {
-        self.context(self.metadata.clone())
+        let metadata = self.rare.get().map(|rare| rare.metadata.clone());
+        self.context(metadata.unwrap_or_default())
     }
 
     /// Returns the request, not parsed yet.
@@ -299,23 +336,23 @@ impl Incoming {
     }
 
     /// The context that the handler gets.
-    #[inline]
+    #[inline(always)]
     fn take_context(&mut self) -> Context {
-        match &self.layered {
+        match self.layered() {
             Some(layered) => layered.context.clone(),
             None => {
-                let metadata = mem::take(&mut self.metadata);
+                let metadata = self.take_metadata();
                 self.context(metadata)
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn context(&self, metadata: Metadata) -> Context {
-        let trace = self.trace.as_deref().and_then(CallTrace::context).cloned();
-        let beside = Beside::of(metadata, trace, |metadata| {
-            self.session.call_values()?.find(metadata)
-        });
+        let beside = match self.rare.get().is_some() {
+            false => None,
+            true => self.beside(metadata),
+        };
         Context::new(
             Arc::clone(&self.session),
             self.id,
@@ -325,6 +362,15 @@ impl Incoming {
             self.deadline(),
             beside,
         )
+    }
+
+    /// What the handler finds beside the message.
+    #[inline(never)]
+    fn beside(&self, metadata: Metadata) -> Option<Arc<Beside>> {
+        let trace = self.trace().and_then(|trace| trace.context()).cloned();
+        Beside::of(metadata, trace, |metadata| {
+            self.session.call_values()?.find(metadata)
+        })
     }
 
     /// When the call ends at the latest.
@@ -345,7 +391,7 @@ impl Incoming {
                 Start::Told
             }
         };
-        if let Some(layered) = &self.layered {
+        if let Some(layered) = self.layered() {
             layered.note_start(self.start);
         }
         Ok(())
@@ -360,11 +406,11 @@ impl Incoming {
     }
 
     async fn reply<M: Message>(&mut self, reply: &M) {
-        if self.layered.is_some() {
+        if self.layered().is_some() {
             // Encoding runs the user's code. If it panics, the middleware gets that as it gets a handler's panic.
             match Panic::catch(|| RawMessage::of(reply)) {
                 Ok(reply) => {
-                    if let Some(layered) = self.layered.take() {
+                    if let Some(layered) = self.take_layered() {
                         self.give_back(&layered, HandlerEnd::Replied(reply));
                     }
                 }
@@ -399,7 +445,7 @@ impl Incoming {
 
     /// Ends the call with `status`. As a reply, it waits for room, since it may have details of any length.
     async fn fail(&mut self, status: &Status) {
-        if !self.one_way && self.layered.is_none() {
+        if !self.one_way && self.layered().is_none() {
             let len = status.details().len();
             poll_fn(|cx| {
                 self.session
@@ -437,7 +483,7 @@ impl Incoming {
     /// Records on the call's span how it ended.
     #[inline]
     fn end_trace(&mut self, code: Code, text: &str) {
-        if let Some(trace) = self.trace.take() {
+        if let Some(trace) = self.rare.get_mut().and_then(|rare| rare.trace.take()) {
             trace.end(code, text);
         }
     }
@@ -471,11 +517,11 @@ impl Incoming {
     }
 
     fn finish(&mut self, end: End<'_>) {
-        if let Some(layered) = self.layered.take() {
+        if let Some(layered) = self.take_layered() {
             return self.give_back(&layered, HandlerEnd::of(end));
         }
         self.open = false;
-        if self.trace.is_some() {
+        if self.trace().is_some() {
             self.end_trace_by(&end);
         }
         if let End::Refused {

@@ -170,7 +170,7 @@ impl Service for Layered {
 /// Makes the handler that runs a call through its middleware, and ends it.
 // Not an async function, since that would move the call twice more.
 fn run(chain: Arc<Chain<ServerCall>>, index: usize, call: Incoming) -> Handler {
-    let (serving, procedure, trace) = (Serving::of(&call), call.procedure(), call.trace());
+    let (serving, procedure, trace) = (Serving::of(&call), call.procedure(), call.trace().cloned());
     let (slot, context, payload) = call.into_slot();
     let inherited = context.inherited();
     let call = ServerCall::new(context, payload, procedure, index, Arc::clone(&slot));

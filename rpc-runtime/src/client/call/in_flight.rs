@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Code, Compression, Error, Executed, Phase, Procedure,
+    base::seldom::Seldom,
     client::{
         channel::{Channel, HadConnection, WaitFor, connection::ClientConnection},
         deadline::Deadline,
@@ -52,7 +53,7 @@ pub(super) struct InFlightCall<'a> {
     options: CallOptions,
     stage: CallStage<'a>,
     /// None for most calls. Boxed, because calls are moved often, and up to 128 bytes are moved without a call of memcpy.
-    rare: Option<Box<RareParts>>,
+    rare: Seldom<Box<RareParts>>,
     /// Where the call is counted from its beginning to its end; none before and after, and if it is not counted.
     counts: Option<&'static CallCounts>,
     /// When it began, in the time of the connection that has its request, or how long it took once [`InFlightCall::is_timed`]: in
@@ -162,7 +163,7 @@ impl<'a> InFlightCall<'a> {
             class,
             options,
             stage: CallStage::Nowhere,
-            rare: None,
+            rare: Seldom::NONE,
             counts: None,
             time_us: 0,
             is_timed: false,
@@ -171,7 +172,7 @@ impl<'a> InFlightCall<'a> {
 
     /// Begins the call and its deadline, or returns why it cannot be made. From now on it is counted, until
     /// [`InFlightCall::count_end`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let more = self.more.as_deref();
         let within = more.and_then(|more| more.within);
@@ -538,6 +539,16 @@ impl<'a> InFlightCall<'a> {
         }
     }
 
+    /// Gives back the call's place in the queue, or cancels it.
+    #[cold]
+    fn give_up(&mut self) {
+        match &mut self.stage {
+            CallStage::Nowhere | CallStage::Connecting(_) | CallStage::Waiting(_) => {}
+            CallStage::Queued(on, ticket) => on.shared.with(|conn, _| conn.drop_ticket(ticket)),
+            CallStage::Open(on, id) => on.shared.with(|conn, now| conn.drop_call(*id, now)),
+        }
+    }
+
     fn connecting(&mut self) -> CallStage<'a> {
         self.is_new = false;
         self.time_us = 0;
@@ -565,17 +576,17 @@ impl<'a> InFlightCall<'a> {
 
     /// The deadline for finding a connection.
     fn connect_by(&self) -> &Deadline {
-        let own = self.rare.as_deref().and_then(|rare| rare.connect_by.as_ref());
+        let own = self.rare.get().and_then(|rare| rare.connect_by.as_ref());
         own.unwrap_or(&self.deadline)
     }
 
     fn binding(&self) -> Binding {
-        self.rare.as_deref().map_or(Binding::Free, |rare| rare.binding)
+        self.rare.get().map_or(Binding::Free, |rare| rare.binding)
     }
 
     /// Why the try before failed, once the call is retried.
     fn resent(&self) -> Option<&str> {
-        self.rare.as_deref()?.resent.as_deref()
+        self.rare.get()?.resent.as_deref()
     }
 
     fn error(&self, failure: CallFailure, on: &ClientConnection) -> Error {
@@ -607,13 +618,12 @@ impl<'a> InFlightCall<'a> {
 
 /// Gives back what the call holds.
 impl Drop for InFlightCall<'_> {
+    #[inline]
     fn drop(&mut self) {
         // Its caller has given it up.
         self.count_end(Code::Cancelled);
-        match &mut self.stage {
-            CallStage::Nowhere | CallStage::Connecting(_) | CallStage::Waiting(_) => {}
-            CallStage::Queued(on, ticket) => on.shared.with(|conn, _| conn.drop_ticket(ticket)),
-            CallStage::Open(on, id) => on.shared.with(|conn, now| conn.drop_call(*id, now)),
+        if !matches!(self.stage, CallStage::Nowhere) {
+            self.give_up();
         }
     }
 }

@@ -199,6 +199,7 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
         }
     }
 
+    #[inline(always)]
     fn begin_now(&mut self) -> Result<(), Error> {
         assert!(self.stage == UnaryStage::New, "polled after its end");
         self.stage = UnaryStage::Over;

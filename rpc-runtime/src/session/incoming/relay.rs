@@ -45,7 +45,7 @@ impl Incoming {
             let only = OnlyReply::default();
             let replies = self.outgoing_replies(&only);
             let context = self.take_context();
-            let mut scope = HandlerScope::new(Serving::of(&self), context.inherited(), self.trace.clone());
+            let mut scope = HandlerScope::new(Serving::of(&self), context.inherited(), self.trace().cloned());
             let call = OutgoingCall::new(context, self.procedure, requests, replies);
             let ended = {
                 let mut call = pin!(scope.make(|| connection.call(call)));

@@ -198,9 +198,10 @@ impl RowHandler {
             scope.change_handler(self.inherited.handler);
             if is_traced {
                 let call = &mut self.call;
-                call.trace = call.session.begin_trace(Some(call.procedure), self.id, None);
+                let trace = call.session.begin_trace(Some(call.procedure), self.id, None);
+                call.rare.get_or_insert_default().trace = trace;
             }
-            let trace = self.call.trace.clone();
+            let trace = self.call.trace().cloned();
             let traced = trace.as_deref().map(CallTrace::enter);
             current.set(Some(begin(self.id, request)));
             let Some(future) = current.as_mut().as_pin_mut() else {
@@ -293,7 +294,7 @@ impl RowHandler {
         Fut: Future<Output = Result<Rep>>,
     {
         let _inherited = self.inherited.enter();
-        let _traced = self.call.trace.as_deref().map(CallTrace::enter);
+        let _traced = self.call.trace().map(|trace| trace.enter());
         let Some(future) = current.as_pin_mut() else {
             return Poll::Pending;
         };

@@ -5,11 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Incoming, Start};
+use super::{Incoming, RareParts, Start};
 use crate::{
     Code, Context, Metadata, Result, Status,
     api::server_limit::ServerLimit,
-    base::panic::Panic,
+    base::{panic::Panic, seldom::Seldom},
     conn::{End, RefusalReason, Unstarted},
     layer::{Answer, RawMessage},
     wire::frame::Encoded,
@@ -47,7 +47,7 @@ impl LayeredPart {
     pub(super) fn note_start(&self, start: Start) {
         if let Some(call) = &mut self.slot.lock().call {
             call.start = start;
-            if let Some(outer) = &call.layered {
+            if let Some(outer) = call.layered() {
                 outer.note_start(start);
             }
         }
@@ -163,12 +163,13 @@ impl Incoming {
     fn lend(&self, part: LayeredPart, payload: Encoded) -> Self {
         Self {
             session: Arc::clone(&self.session),
-            metadata: Metadata::new(),
             payload,
             open: true,
-            row: None,
-            layered: Some(Box::new(part)),
-            trace: self.trace.clone(),
+            rare: Seldom::some(Box::new(RareParts {
+                layered: Some(part),
+                trace: self.trace().cloned(),
+                ..RareParts::default()
+            })),
             ..*self
         }
     }
@@ -181,7 +182,7 @@ impl Incoming {
 
     /// Ends a call whose handler has not started: it is no longer wanted.
     pub(super) fn unwanted(mut self) {
-        if let Some(layered) = self.layered.take() {
+        if let Some(layered) = self.take_layered() {
             self.give_back(&layered, HandlerEnd::Unwanted);
         }
     }
