@@ -1,9 +1,9 @@
 //! A collector that is not there, or that never answers, costs spans and a bounded time, with metrics or without.
 
-use std::time::{Duration, Instant};
+use std::{sync::mpsc::channel, thread, time::Duration};
 
 use rpc_runtime::Code;
-use test_support::{serve_one, within};
+use test_support::{LONG, serve_one, within};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     subscribe,
 };
 
-/// Makes some spans, and shuts the exporter down. Returns how long that took.
-async fn shutdown_after_spans(address: &str) -> Duration {
+/// Makes some spans, and shuts the exporter down, which has to end.
+async fn shutdown_after_spans(address: &str) {
     let builder = rpc_otel::builder(address)
         .metrics(Duration::from_secs(60))
         .timeout(Duration::from_millis(300));
@@ -24,25 +24,25 @@ async fn shutdown_after_spans(address: &str) -> Duration {
         .await
         .unwrap_err();
     drop(subscriber);
-    let begun = Instant::now();
-    // On the only thread of the test's runtime: the export needs nothing of that.
-    exporter.shutdown();
-    begun.elapsed()
+    let (done, ended) = channel();
+    thread::spawn(move || {
+        exporter.shutdown();
+        done.send(())
+    });
+    // The only thread of the test's runtime waits: the export needs nothing of that. Without a bound it would never end.
+    ended.recv_timeout(LONG).expect("the shutdown ends");
 }
 
 #[tokio::test]
 async fn a_shutdown_is_bounded_if_the_collector_is_away() {
-    let took = shutdown_after_spans("grpc://127.0.0.1:1").await;
-    // The bound is 300 ms; the rest is for a machine that is busy.
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    shutdown_after_spans("grpc://127.0.0.1:1").await;
 }
 
 #[tokio::test]
 async fn a_shutdown_is_bounded_if_the_collector_is_silent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("grpc://{}", listener.local_addr().unwrap());
-    let took = shutdown_after_spans(&address).await;
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    shutdown_after_spans(&address).await;
 }
 
 #[tokio::test]
