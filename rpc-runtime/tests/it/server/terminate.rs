@@ -147,7 +147,7 @@ async fn a_drain_lets_open_calls_end_and_takes_no_more() {
         match within(
             client
                 .call()
-                .timeout(Duration::from_secs(1))
+                .fail_fast()
                 .send_recv::<_, String>(&ECHO, String::new()),
         )
         .await
