@@ -91,7 +91,7 @@ impl Client {
     /// # Errors
     ///
     /// At once if no server listens there, if the peer does not speak the protocol, or if the address is invalid;
-    /// DEADLINE_EXCEEDED if the peer does not answer within 10 s.
+    /// DEADLINE_EXCEEDED if the peer does not answer within 10 s. It tries once more if the server drains: another one may have taken over.
     ///
     /// # Cancel safety
     ///
@@ -208,9 +208,13 @@ impl Client {
             .saturating_add(SPARE);
         for channel in self.channels.all() {
             let deadline = Deadline::new(Some(timeout), None, Instant::now());
-            channel
-                .connected(WaitFor::FirstRound, HadConnection::No, deadline)
-                .await?;
+            let connect = || channel.connected(WaitFor::FirstRound, HadConnection::No, deadline);
+            let mut connected = connect().await;
+            if connected.is_err() && channel.drains() {
+                // The server may have given way to another one, which accepts.
+                connected = connect().await;
+            }
+            connected?;
         }
         Ok(())
     }

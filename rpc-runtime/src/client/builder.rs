@@ -364,7 +364,7 @@ impl<C> ClientBuilder<C> {
     ///
     /// At once if no server listens there, if the peer does not speak the protocol, or if the address is invalid;
     /// DEADLINE_EXCEEDED if the peer does not answer within the connect timeout. With several addresses, only when all
-    /// of them have failed.
+    /// of them have failed. It tries once more if a server drains: another one may have taken over.
     ///
     /// # Cancel safety
     ///

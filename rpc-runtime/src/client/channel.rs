@@ -333,6 +333,14 @@ impl Channel {
         Some(self.locate(error))
     }
 
+    /// True if there is no connection because the server drains.
+    pub(super) fn drains(&self) -> bool {
+        self.lock()
+            .failure
+            .as_ref()
+            .is_some_and(ConnectionFailure::drains)
+    }
+
     /// The instance of the server at the other end, if the handshake is done.
     pub(super) fn instance(&self) -> Option<Bytes> {
         self.current()?.instance()

@@ -17,6 +17,8 @@ pub(super) struct ConnectionFailure {
     text: String,
     source: Option<Arc<io::Error>>,
     permanent: bool,
+    /// True if a server said that it drains.
+    drains: bool,
     /// How far an attempt came.
     phase: Phase,
 }
@@ -118,6 +120,7 @@ impl ConnectionFailure {
         Self {
             code,
             permanent,
+            drains: failures.iter().any(|(_, failure)| failure.drains),
             phase: phase_of(failures.iter().map(|(_, failure)| *failure)),
             ..Self::passing(texts.join("; "))
         }
@@ -203,13 +206,24 @@ impl ConnectionFailure {
             text,
             source: None,
             permanent: false,
+            drains: false,
             phase: Phase::Connect,
         }
+    }
+
+    /// This failure, of a server that said that it drains.
+    pub(super) fn in_a_drain(self) -> Self {
+        Self { drains: true, ..self }
     }
 
     /// True if another attempt would fail in the same way, as far as is known.
     pub(super) fn is_permanent(&self) -> bool {
         self.permanent
+    }
+
+    /// True if a server said that it drains. Another one may have taken over from it.
+    pub(super) fn drains(&self) -> bool {
+        self.drains
     }
 
     /// The error of an operation that it stopped.

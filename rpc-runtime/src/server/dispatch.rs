@@ -14,7 +14,7 @@ mod stall_monitor;
 
 use std::{
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use tokio::runtime::Handle;
@@ -125,13 +125,20 @@ impl Monitored for Dispatched {
         Self::stalls(self)
     }
 
-    fn take_over(self: Arc<Self>, turn: u64, route: usize) {
-        let late = self.state().router().route(route);
-        late.note_slow();
+    fn take_over(self: Arc<Self>, turn: u64) -> bool {
+        // Spawned before it has its turn. Between the late dispatcher and this one the runtime is never idle, so a clock that is
+        // paused does not jump to a deadline, however long this thread gets no processor.
+        let given = Arc::new(OnceLock::new());
+        let next = Dispatcher::new(Arc::clone(&self), self.baton().cloned(), turn);
+        self.runtime().spawn(next.run_when_given(Arc::clone(&given)));
+        let taken = self.stalls().take_turn(turn);
+        let _ = given.set(taken.map(|(turn, _)| turn));
+        let Some((_, route)) = taken else {
+            return false;
+        };
+        self.state().router().route(route).note_slow();
         self.count_blocked(route);
-        let runtime = self.runtime().clone();
-        let baton = self.baton().cloned();
-        runtime.spawn(Dispatcher::new(self, baton, turn));
+        true
     }
 
     fn count_blocked(&self, route: usize) {

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
 
 use self::before::Before;
 use super::{
@@ -107,7 +110,7 @@ async fn run(mut closing: CloseOnDrop, mut before: Before, lame_duck: Duration) 
     if !server.lifecycle().is_draining() {
         close_door(&server);
     }
-    close_listeners(&server).await;
+    let late = close_listeners(&server).await;
     let sessions = server.connections().seal();
     tracing::info!(
         connections = sessions.len(),
@@ -153,6 +156,10 @@ async fn run(mut closing: CloseOnDrop, mut before: Before, lame_duck: Duration) 
     let closed = async {
         all_closed(&sessions).await;
         server.guests().none_left().await;
+        for task in late {
+            // It was aborted, and ends when a worker is free.
+            let _ = task.await;
+        }
     };
     if until(limit, closed).await.is_none() {
         tracing::debug!(
@@ -206,15 +213,17 @@ impl Drop for CloseOnDrop {
 }
 
 /// Waits for the accept loops, which close their listeners when a drain begins. From then on no peer connects, and the
-/// addresses are free when the server has ended.
-async fn close_listeners(server: &ServerState) {
+/// addresses are free when the server has ended. Returns the loops that got no worker in time: they are aborted, but not over.
+async fn close_listeners(server: &ServerState) -> Vec<JoinHandle<()>> {
     let limit = Instant::now() + CLOSE_LISTENERS;
-    for task in server.take_accepting() {
-        let abort = task.abort_handle();
-        if until(sleep_until(limit), task).await.is_none() {
-            abort.abort();
+    let mut late = Vec::new();
+    for mut task in server.take_accepting() {
+        if until(sleep_until(limit), &mut task).await.is_none() {
+            task.abort();
+            late.push(task);
         }
     }
+    late
 }
 
 async fn all_drained(sessions: &[Arc<Session>]) {
@@ -283,6 +292,10 @@ pub(super) const END: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use tokio::{runtime::Builder, time::advance};
+
     use super::*;
     use crate::server::state::ServerOptions;
 
@@ -321,5 +334,32 @@ mod tests {
         abort(&server, &Asker::Signal("SIGTERM"));
         server.lifecycle().closed().await;
         assert_eq!(begun.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_ends_after_its_last_accept_loop() {
+        let server = server();
+        // A loop that gets no worker.
+        let other = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (free, until_free) = mpsc::channel::<()>();
+        other.spawn(async move { until_free.recv() });
+        server.add_accepting(other.spawn(pending())).unwrap();
+        // While a thread runs, the clock does not jump.
+        let (done, until_done) = mpsc::channel::<()>();
+        let holds_the_clock = tokio::task::spawn_blocking(move || until_done.recv());
+        begin(&server, &Asker::Handle);
+        let mut closed = pin!(server.lifecycle().closed());
+        for _ in 0..10 {
+            assert!(
+                until(advance(CLOSE_LISTENERS / 5), closed.as_mut())
+                    .await
+                    .is_none()
+            );
+        }
+        drop(free);
+        closed.await;
+        drop(done);
+        let _ = holds_the_clock.await;
+        other.shutdown_background();
     }
 }

@@ -87,7 +87,8 @@ pub struct ServeArgs {
 ///
 /// Dropping the future aborts the server.
 pub async fn serve(args: ServeArgs) -> Result<(), rpc_runtime::Error> {
-    let mut limits = Limits::default();
+    // A busy machine takes longer than the default of 30 s for a queue of 20,000 one-way calls.
+    let mut limits = Limits::default().one_way_timeout(Duration::from_secs(600));
     if args.hasty {
         let second = Duration::from_secs(1);
         limits = limits

@@ -137,6 +137,7 @@ async fn close() {
 /// Waits until `left()` equals `nothing`; panics after [`LIMIT`].
 async fn gone<T: PartialEq + std::fmt::Debug>(left: impl Fn() -> T, nothing: T, place: &str) {
     let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
     while left() != nothing {
         // Real time: in a runtime whose clock is paused, virtual time jumps meanwhile.
         assert!(
@@ -144,7 +145,9 @@ async fn gone<T: PartialEq + std::fmt::Debug>(left: impl Fn() -> T, nothing: T, 
             "left in {place} after 30 s: {:?}",
             left()
         );
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(pause).await;
+        // What waits for half a minute of virtual time must not need as many steps as there are milliseconds.
+        pause = (2 * pause).min(LONGEST_PAUSE);
     }
 }
 
@@ -153,6 +156,9 @@ fn servers<R>(look: impl FnOnce(&mut Servers) -> R) -> R {
     let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
     look(servers.get_or_insert_default())
 }
+
+/// The longest time between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the gate waits for what a test has begun.
 pub const LIMIT: Duration = Duration::from_secs(30);

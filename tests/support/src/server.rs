@@ -80,8 +80,11 @@ pub fn unix(name: &str) -> String {
 
 /// Returns an IPv4 address for servers that come back at the same port. Each test needs a `number` of its own, 2 or more.
 ///
-/// On Linux no other test binds or connects from that address, so no other test can take the port meanwhile.
+/// On Linux no other test and no other process of tests binds or connects from that address, so none can take the port meanwhile.
 pub fn own_host(number: u8) -> String {
-    let number = if cfg!(target_os = "linux") { number } else { 1 };
-    format!("127.0.0.{number}")
+    if !cfg!(target_os = "linux") {
+        return "127.0.0.1".to_owned();
+    }
+    let [.., high, low] = std::process::id().to_be_bytes();
+    format!("127.{high}.{low}.{number}")
 }

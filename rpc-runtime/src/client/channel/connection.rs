@@ -12,6 +12,7 @@ use crate::{
     driver::{Breaker, SharedConnection},
     metrics::Protocol,
     net::Stream,
+    wire::frame::control::Reason,
 };
 
 /// Held by the users of a connection, or of an attempt. When it is dropped, the keeper ends that.
@@ -90,15 +91,22 @@ impl ClientConnection {
 
 /// Why a connection takes no more calls; none if this side ended it.
 pub(in crate::client) fn failure(shared: &SharedConnection) -> Option<ConnectionFailure> {
-    shared.with(|conn, _| match (conn.state(), conn.peer_goaway()) {
-        (State::Closed(Cause::Closed), None) => None,
-        (State::Closed(cause), _) if !matches!(cause, Cause::Closed) => Some(ConnectionFailure::of(&cause)),
-        (_, Some(goaway)) => Some(ConnectionFailure::of(&Cause::GoingAway {
-            reason: goaway.reason,
-            text: goaway.text.clone(),
-        })),
-        // Perhaps after a fault of the peer, which shows only at the end.
-        (State::Closing, None) => Some(ConnectionFailure::of(&Cause::Closed)),
-        (_, None) => None,
+    shared.with(|conn, _| {
+        let goaway = conn.peer_goaway();
+        let failure = match (conn.state(), goaway) {
+            (State::Closed(Cause::Closed), None) => return None,
+            (State::Closed(cause), _) if !matches!(cause, Cause::Closed) => ConnectionFailure::of(&cause),
+            (_, Some(goaway)) => ConnectionFailure::of(&Cause::GoingAway {
+                reason: goaway.reason,
+                text: goaway.text.clone(),
+            }),
+            // Perhaps after a fault of the peer, which shows only at the end.
+            (State::Closing, None) => ConnectionFailure::of(&Cause::Closed),
+            (_, None) => return None,
+        };
+        match goaway {
+            Some(goaway) if goaway.reason == Reason::Drain => Some(failure.in_a_drain()),
+            _ => Some(failure),
+        }
     })
 }

@@ -4,11 +4,14 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
 };
 
-use tokio::{task::coop, time::Instant};
+use tokio::{
+    task::{coop, yield_now},
+    time::Instant,
+};
 
 use super::{
     Dispatched, blocking,
@@ -58,6 +61,28 @@ impl Dispatcher {
             baton,
             turn,
             woke: false,
+        }
+    }
+
+    /// Runs when its turn is `given`, very soon; ends if it gets none. The runtime counts as busy meanwhile.
+    pub(super) async fn run_when_given(mut self, given: Arc<OnceLock<Option<u64>>>) {
+        match busy_until(&given).await {
+            Some(turn) => {
+                self.turn = turn;
+                self.await;
+            }
+            // The one before drives on.
+            None => self.baton = None,
+        }
+    }
+}
+
+/// Waits for what another thread gives very soon, without a moment in which the runtime is idle.
+async fn busy_until<T: Copy>(given: &OnceLock<T>) -> T {
+    loop {
+        match given.get() {
+            Some(given) => return *given,
+            None => yield_now().await,
         }
     }
 }
@@ -416,3 +441,24 @@ pub(super) enum BatchEnd {
 
 /// The number of rounds that a dispatcher drives before other tasks have their turn.
 const TURNS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_clock_does_not_jump_while_a_dispatcher_waits_for_its_turn() {
+        let given = Arc::new(OnceLock::new());
+        let gives = Arc::clone(&given);
+        let other = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(10));
+            gives.set(7)
+        });
+        assert_eq!(timeout(Duration::from_millis(1), busy_until(&given)).await, Ok(7));
+        other.join().unwrap().unwrap();
+    }
+}

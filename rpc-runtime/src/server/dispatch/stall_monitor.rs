@@ -36,8 +36,8 @@ use crate::{
 pub(crate) trait Monitored {
     /// The counters of the connection's polls.
     fn stalls(&self) -> &StallRecord;
-    /// Starts another dispatcher, whose turn begins at `turn`: the one before has been in a poll of `route` for too long.
-    fn take_over(self: Arc<Self>, turn: u64, route: usize);
+    /// Starts another dispatcher: the one before has been in the poll `turn` for too long. Returns false if that has just ended.
+    fn take_over(self: Arc<Self>, turn: u64) -> bool;
     /// Counts a handler of `route` that blocks its thread, in a task of its own.
     fn count_blocked(&self, route: usize);
     /// Logs a handler that has blocked its thread for long.
@@ -178,8 +178,7 @@ impl<M: Monitored + ?Sized> MonitorEntry<M> {
         }
         self.still += 1;
         if snapshot.is_in_first_poll() {
-            if let Some((turn, route)) = self.monitored.stalls().take_turn(snapshot.turn()) {
-                Arc::clone(&self.monitored).take_over(turn, route);
+            if Arc::clone(&self.monitored).take_over(snapshot.turn()) {
                 self.poke();
             }
             return true;
@@ -247,8 +246,11 @@ mod tests {
         fn stalls(&self) -> &StallRecord {
             &self.stalls
         }
-        fn take_over(self: Arc<Self>, turn: u64, route: usize) {
-            self.log().push(format!("turn {turn} after route {route}"));
+        fn take_over(self: Arc<Self>, turn: u64) -> bool {
+            let taken = self.stalls.take_turn(turn);
+            let line = taken.map(|(turn, route)| format!("turn {turn} after route {route}"));
+            self.log().extend(line);
+            taken.is_some()
         }
         fn count_blocked(&self, route: usize) {
             self.log().push(format!("route {route} blocks"));

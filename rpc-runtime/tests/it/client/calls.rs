@@ -153,7 +153,12 @@ async fn ten_thousand_calls_fit_through_one_connection() {
     let calls: Vec<_> = (0..10_000_u32)
         .map(|i| {
             let client = client.clone();
-            tokio::spawn(async move { (i, echo(&client, i.to_be_bytes().to_vec()).await.unwrap()) })
+            let bytes = Bytes::copy_from_slice(&i.to_be_bytes());
+            tokio::spawn(async move {
+                // A slow machine needs longer than the default of 30 s for all of them.
+                let call = client.call().timeout(None);
+                (i, call.send_recv::<_, Bytes>(&ECHO, bytes).await.unwrap())
+            })
         })
         .collect();
     let mut seen = HashSet::new();

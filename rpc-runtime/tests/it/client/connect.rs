@@ -187,6 +187,58 @@ async fn calls_wait_while_their_server_is_away() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
+async fn connect_tries_once_more_if_the_server_drains() {
+    let lab = Lab::default();
+    let successor = lab.serve("tcp://127.0.0.1:0").await;
+    let old = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [
+        old.local_addr().unwrap().to_string(),
+        successor.address.replace("tcp://", ""),
+    ];
+    // It has given way, and turns away who has come to it.
+    let drains = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = old.accept().await.unwrap();
+            // Reason 1: drain.
+            let goaway = wire::Frame {
+                payload: vec![8, 1],
+                ..wire::Frame::new(wire::GOAWAY, 0)
+            };
+            let both = [wire::hello(), goaway]
+                .iter()
+                .flat_map(wire::encode)
+                .collect::<Vec<_>>();
+            socket.write_all(&both).await.unwrap();
+            socket.shutdown().await.unwrap();
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    for turned_away in 0..3 {
+        let made = Arc::new(AtomicUsize::new(0));
+        let (count, addresses) = (Arc::clone(&made), addresses.clone());
+        let connecting = Client::builder("either").connector(move |_| {
+            let is_old = count.fetch_add(1, Ordering::SeqCst) < turned_away;
+            TcpStream::connect(addresses[usize::from(!is_old)].clone())
+        });
+        let connected: Result<Client, Error> = within(connecting.connect()).await;
+        let made = || made.load(Ordering::SeqCst);
+        match connected {
+            Ok(client) => {
+                assert_eq!(echo(&client, "hello").await.unwrap(), "hello");
+                assert_eq!(made(), turned_away + 1);
+            }
+            Err(error) => assert_eq!(
+                (error.code(), turned_away, made()),
+                (Code::Unavailable, 2, 2),
+                "{error}"
+            ),
+        }
+    }
+    drains.abort();
+    let _ = drains.await;
+}
+
+#[tokio::test(crate = "test_support::gate")]
 async fn a_draining_server_finishes_a_call_while_the_next_goes_to_its_successor() {
     let old = Lab::default();
     let server = old

@@ -32,16 +32,24 @@ async fn a_call_over_its_rate_is_refused_and_comes_back() {
         .signals(false);
     let server = serve(server).await;
     let client = server.client().await;
-    for _ in 0..2 {
+    let mut calls = 0;
+    // On a slow machine each of two calls may have a time of its own.
+    loop {
         call(&client, &HINTS[ECHO], "a").await.unwrap();
+        calls += 1;
+        if served(&HINTS[ECHO]).ended(Code::ResourceExhausted) > 0 {
+            break;
+        }
     }
     assert!(rate() >= before.0 + 1.0);
     assert!(refused() >= before.1 + 1.0);
     assert!(retries() >= before.2 + 1.0);
-    // The client has made two calls, and the server has seen each try.
-    assert_eq!(called(&HINTS[ECHO]).codes().collect::<Vec<_>>(), [(Code::Ok, 2)]);
-    assert_eq!(served(&HINTS[ECHO]).ended(Code::Ok), 2);
-    assert!(served(&HINTS[ECHO]).ended(Code::ResourceExhausted) >= 1);
+    // The server has seen each try.
+    assert_eq!(
+        called(&HINTS[ECHO]).codes().collect::<Vec<_>>(),
+        [(Code::Ok, calls)]
+    );
+    assert_eq!(served(&HINTS[ECHO]).ended(Code::Ok), calls);
 }
 
 procedures!(BUDGET, "metrics.v1.Budget", 0x1_2361_0000);

@@ -269,7 +269,13 @@ async fn a_dispatcher_that_panics_ends_its_connection_and_no_other() {
     };
     let (before, nowhere, behind, ()) = within(calls).await;
     drop(logs);
-    for error in [before, nowhere, behind].map(Result::unwrap_err) {
+    // On a slow machine its reply may have been written.
+    assert!(before.as_ref().is_ok_and(|reply| reply == "before") || before.is_err());
+    for error in before
+        .err()
+        .into_iter()
+        .chain([nowhere, behind].map(Result::unwrap_err))
+    {
         let what = (error.code(), error.executed());
         assert_eq!(what, (Code::Unavailable, Executed::Maybe), "{error}");
     }

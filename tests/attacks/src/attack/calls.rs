@@ -6,7 +6,9 @@ use rpc_runtime::Client;
 use test_support::wire::{CANCEL, DATA, END, Frame, MORE, NOT_EXECUTED, REPLY, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Answer, EXCESS, Failure, Outcome, Scene, answer, attacks, call, connect, outcome, sent_away};
+use super::{
+    Answer, EXCESS, Failure, Outcome, Scene, answer, attacks, call, connect, frames::flood, outcome,
+};
 use crate::{
     procedure::{ECHO, HANG, LARGE, TREE},
     target::v1::TargetClient,
@@ -77,18 +79,8 @@ async fn cancels(scene: &Scene<'_>) -> Result<Outcome, Failure> {
 }
 
 async fn unknown_procedures(scene: &Scene<'_>) -> Result<Outcome, Failure> {
-    let (mut sent, mut answer, mut rounds) = (0, String::new(), 0);
-    while scene.goes_on(rounds, 2) {
-        rounds += 1;
-        let mut raw = connect(scene).await?;
-        for number in 0..3000 {
-            if raw.send(&call(2 * number + 1, 12_345, Vec::new())).await.is_err() {
-                break;
-            }
-            sent += 1;
-        }
-        answer = sent_away(&mut raw, EXCESS).await?;
-    }
+    let next = |number| encode(&call(2 * number + 1, 12_345, Vec::new()));
+    let Outcome { sent, answer, .. } = flood(scene, EXCESS, 3000, next).await?;
     outcome(sent, "calls", format!("UNIMPLEMENTED, then {answer}"))
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use prost::Message;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, join, sink, split},
     net::TcpStream,
     time::timeout,
 };
@@ -141,6 +141,16 @@ impl RawPeer {
     /// Splits the connection into its two halves.
     pub fn split(self) -> (ReadHalf<RawStream>, WriteHalf<RawStream>) {
         split(self.stream)
+    }
+
+    /// Splits the connection into a peer that only reads, and the half that writes.
+    pub fn reading(self) -> (Self, WriteHalf<RawStream>) {
+        let (reader, writer) = split(self.stream);
+        let reading = Self {
+            stream: Box::new(join(reader, sink())),
+            read: self.read,
+        };
+        (reading, writer)
     }
 
     fn take_frame(&mut self) -> io::Result<Option<Frame>> {
