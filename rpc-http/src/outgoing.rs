@@ -3,9 +3,11 @@
 mod body;
 mod call;
 mod connection;
+mod driver;
 mod failure;
 mod first_bytes;
 mod foreign;
+mod handed_calls;
 mod messages;
 mod reply;
 mod reply_headers;

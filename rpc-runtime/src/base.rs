@@ -6,4 +6,5 @@ pub(crate) mod log_limit;
 pub(crate) mod ordered_wakes;
 pub(crate) mod panic;
 pub(crate) mod sha256;
+pub(crate) mod shared_task;
 pub(crate) mod short_text;

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
 };
@@ -16,25 +16,28 @@ use h2::{
 };
 use rpc_runtime::{
     Result,
-    protocol::{CallFuture, OutgoingCall, ProtocolConnection, ProtocolStream},
+    protocol::{CallFuture, OutgoingCall, ProtocolConnection, ProtocolStream, ProtocolTask},
 };
 use tokio::sync::{oneshot, watch};
 
 use super::{
     Settings, call,
-    failure::end_of_connection,
+    driver::Driver,
     first_bytes::{FirstBytes, Noting},
+    handed_calls::HandedCalls,
     request::Target,
 };
 use crate::{grpc::encoding::Encoding, keep_alive::KeepAlive, watched_stream::WatchedStream};
 
-type Http2 = client::Connection<WatchedStream<Noting<ProtocolStream>>, Bytes>;
+pub(super) type Http2 = client::Connection<WatchedStream<Noting<ProtocolStream>>, Bytes>;
 
 /// One HTTP/2 connection to a gRPC server. When it is dropped, the open calls end, and then the connection.
 pub(super) struct Connection {
     requests: SendRequest<Bytes>,
     shared: Arc<Shared>,
-    /// Tells the task of the connection when it is dropped.
+    /// None once it was taken.
+    driver: Mutex<Option<Driver>>,
+    /// Tells the driver when it is dropped.
     _guard: oneshot::Sender<Infallible>,
 }
 
@@ -49,6 +52,7 @@ pub(super) struct Shared {
     closed: watch::Sender<Option<String>>,
     /// Each open call has a clone.
     calls: Arc<()>,
+    pub(super) handed: HandedCalls,
 }
 
 impl Shared {
@@ -69,7 +73,7 @@ impl Shared {
         Arc::clone(&self.calls)
     }
 
-    fn has_calls(&self) -> bool {
+    pub(super) fn has_calls(&self) -> bool {
         Arc::strong_count(&self.calls) > 1
     }
 }
@@ -87,6 +91,7 @@ impl Connection {
             max_message: usize::try_from(stream.max_message()).unwrap_or(usize::MAX),
             closed: watch::Sender::new(None),
             calls: Arc::default(),
+            handed: HandedCalls::default(),
         });
         let (stream, first) = FirstBytes::note(stream);
         // Writes have no time limit: a server that reads nothing answers no PING, and keep-alive ends it.
@@ -98,16 +103,17 @@ impl Connection {
             .keep_alive
             .map(|interval| KeepAlive::new(pings, &traffic, interval, settings.keep_alive_timeout));
         let (guard, released) = oneshot::channel();
-        tokio::spawn(drive(
+        let driver = Driver::new(
             connection,
             requests.clone(),
             keep_alive,
             released,
             Arc::clone(&shared),
-        ));
+        );
         Ok(Self {
             requests,
             shared,
+            driver: Mutex::new(Some(driver)),
             _guard: guard,
         })
     }
@@ -125,6 +131,20 @@ impl ProtocolConnection for Connection {
             let why = closed.wait_for(Option::is_some).await;
             why.ok().and_then(|why| why.clone()).unwrap_or_default()
         })
+    }
+
+    fn take_driver(&self) -> Option<ProtocolTask> {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        driver.take().map(|driver| Box::pin(driver) as ProtocolTask)
+    }
+
+    /// Compressing takes long, and other calls are not to wait for it.
+    fn takes_calls(&self) -> bool {
+        self.shared.encoding == Encoding::Identity
+    }
+
+    fn take_call(&self, call: ProtocolTask) -> Option<ProtocolTask> {
+        self.shared.handed.push(call)
     }
 }
 
@@ -160,44 +180,6 @@ fn builder() -> client::Builder {
         .max_concurrent_reset_streams(MAX_RESETS)
         .max_send_buffer_size(SEND_BUFFER);
     builder
-}
-
-/// Drives a connection until it ends, and notes when it takes no more calls.
-async fn drive(
-    mut connection: Http2,
-    requests: SendRequest<Bytes>,
-    mut keep_alive: Option<KeepAlive>,
-    mut released: oneshot::Receiver<Infallible>,
-    shared: Arc<Shared>,
-) {
-    // Kept only to ask whether the connection takes calls. As long as there is one, the connection stays open.
-    let mut requests = Some(requests);
-    let why = poll_fn(|cx| {
-        if requests.is_some() && Pin::new(&mut released).poll(cx).is_ready() {
-            requests = None;
-        }
-        let ended = Pin::new(&mut connection).poll(cx);
-        let refused = requests.as_mut().map(|requests| requests.poll_ready(cx));
-        if let Some(Poll::Ready(Err(error))) = refused {
-            shared.close(end_of_connection(&error));
-            requests = None;
-        }
-        match ended {
-            Poll::Ready(Ok(())) => return Poll::Ready("the server closed the connection".to_owned()),
-            Poll::Ready(Err(error)) => return Poll::Ready(end_of_connection(&error)),
-            Poll::Pending => {}
-        }
-        if let Some(keep_alive) = &mut keep_alive {
-            let is_needed = shared.has_calls() || keep_alive.is_waiting();
-            if is_needed && keep_alive.poll_dead(cx).is_ready() {
-                return Poll::Ready("the server does not answer PINGs: Grpc::keep_alive_timeout".to_owned());
-            }
-        }
-        Poll::Pending
-    })
-    .await;
-    // Before `connection` is dropped, which ends its calls.
-    shared.close(why);
 }
 
 /// What a server may send of one stream before it is read. Not measured.
