@@ -8,6 +8,7 @@ mod failure;
 mod first_bytes;
 mod foreign;
 mod handed_calls;
+mod message_bytes;
 mod messages;
 mod reply;
 mod reply_headers;

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use h2::{
     Ping, PingPong, Reason,
     client::{self, SendRequest},
@@ -25,15 +24,16 @@ use super::{
     driver::Driver,
     first_bytes::{FirstBytes, Noting},
     handed_calls::HandedCalls,
+    message_bytes::MessageBytes,
     request::Target,
 };
 use crate::{grpc::encoding::Encoding, keep_alive::KeepAlive, watched_stream::WatchedStream};
 
-pub(super) type Http2 = client::Connection<WatchedStream<Noting<ProtocolStream>>, Bytes>;
+pub(super) type Http2 = client::Connection<WatchedStream<Noting<ProtocolStream>>, MessageBytes>;
 
 /// One HTTP/2 connection to a gRPC server. When it is dropped, the open calls end, and then the connection.
 pub(super) struct Connection {
-    requests: SendRequest<Bytes>,
+    requests: SendRequest<MessageBytes>,
     shared: Arc<Shared>,
     /// None once it was taken.
     driver: Mutex<Option<Driver>>,
@@ -151,7 +151,7 @@ impl ProtocolConnection for Connection {
 /// Begins to speak HTTP/2, and waits until the server has answered.
 async fn shake_hands(
     stream: WatchedStream<Noting<ProtocolStream>>,
-) -> Result<(SendRequest<Bytes>, Http2, PingPong), h2::Error> {
+) -> Result<(SendRequest<MessageBytes>, Http2, PingPong), h2::Error> {
     let (requests, mut connection) = builder().handshake(stream).await?;
     // There is one, because nothing has taken it.
     let mut pings = connection.ping_pong().ok_or(Reason::INTERNAL_ERROR)?;

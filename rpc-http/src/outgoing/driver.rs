@@ -8,7 +8,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use h2::client::SendRequest;
 use rpc_runtime::protocol::ProtocolTask;
 use tokio::sync::oneshot;
@@ -16,6 +15,7 @@ use tokio::sync::oneshot;
 use super::{
     connection::{Http2, Shared},
     failure::end_of_connection,
+    message_bytes::MessageBytes,
 };
 use crate::{keep_alive::KeepAlive, open_answers::OpenAnswers, task_waker::TaskWaker};
 
@@ -27,7 +27,7 @@ pub(super) struct Driver {
     /// None once it has ended.
     connection: Option<Http2>,
     /// Kept only to ask whether the connection takes calls. As long as there is one, the connection stays open.
-    requests: Option<SendRequest<Bytes>>,
+    requests: Option<SendRequest<MessageBytes>>,
     keep_alive: Option<KeepAlive>,
     released: oneshot::Receiver<Infallible>,
     shared: Arc<Shared>,
@@ -41,7 +41,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         connection: Http2,
-        requests: SendRequest<Bytes>,
+        requests: SendRequest<MessageBytes>,
         keep_alive: Option<KeepAlive>,
         released: oneshot::Receiver<Infallible>,
         shared: Arc<Shared>,
