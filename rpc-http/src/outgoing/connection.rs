@@ -175,6 +175,7 @@ fn builder() -> client::Builder {
         .initial_window_size(STREAM_WINDOW)
         // So that streams that are not read do not stop the others.
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
         .data_frame_budget(SHORT_FRAMES)
         .max_header_list_size(MAX_HEADERS)
         .max_concurrent_reset_streams(MAX_RESETS)
@@ -186,6 +187,8 @@ fn builder() -> client::Builder {
 const STREAM_WINDOW: u32 = 256 << 10;
 /// What a server may send of all streams before they are read.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// How long a frame of the server may be: a message of 64 KiB comes in one, and needs no copy.
+const MAX_FRAME: u32 = 128 << 10;
 /// How much h2 may spend on short DATA frames that are not read. Its default ends connections that stream messages of a few bytes.
 const SHORT_FRAMES: usize = 16 << 20;
 /// How many bytes the headers or the trailers of an answer may have, as HTTP/2 counts them.
