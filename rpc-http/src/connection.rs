@@ -296,7 +296,7 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
 /// Begins to answer a request.
 fn begin(
     shared: &Arc<Shared>,
-    answers: &mut OpenAnswers,
+    answers: &mut OpenAnswers<CallEnd>,
     request: Request<RecvStream>,
     respond: SendResponse<HeldBytes>,
 ) {

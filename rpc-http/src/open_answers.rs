@@ -1,4 +1,4 @@
-//! OpenAnswers: the requests of a connection that are being answered.
+//! OpenAnswers: the calls of a connection that are being answered.
 
 use std::{
     collections::VecDeque,
@@ -15,35 +15,33 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use crate::reset_budget::CallEnd;
-
-/// The requests of a connection that are being answered.
+/// The calls of a connection that are being answered, each with a future that ends with an `E`.
 ///
-/// Most are polled by the task of the connection. Those whose answer may take long to compute have tasks of their own. A request whose
-/// answer panics ends by that, and no other does.
+/// Most are polled by the task of the connection. Those whose answer may take long to compute have tasks of their own. A call whose
+/// future panics ends by that with the default of `E`, and no other does.
 ///
 /// It is not `FuturesUnordered` of the crate futures-util, which wakes its own task after each look at all that are open: a connection with one
 /// open request would be polled twice.
-pub(crate) struct OpenAnswers {
-    slots: Vec<AnswerSlot>,
+pub(crate) struct OpenAnswers<E> {
+    slots: Vec<AnswerSlot<E>>,
     /// The slots without an answer.
     free: Vec<usize>,
     /// The slots whose turn it is.
     turns: VecDeque<usize>,
     woken: Arc<WokenSlots>,
-    tasks: JoinSet<CallEnd>,
+    tasks: JoinSet<E>,
 }
 
-type AnswerFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
+type AnswerFuture<E> = Pin<Box<dyn Future<Output = E> + Send>>;
 
 /// A place for one answer after the other.
-struct AnswerSlot {
-    answer: Option<AnswerFuture>,
+struct AnswerSlot<E> {
+    answer: Option<AnswerFuture<E>>,
     number: Arc<SlotNumber>,
     waker: Waker,
 }
 
-impl OpenAnswers {
+impl<E: Default + Send + 'static> OpenAnswers<E> {
     pub(crate) fn new() -> Self {
         Self {
             slots: Vec::new(),
@@ -55,23 +53,28 @@ impl OpenAnswers {
     }
 
     /// Adds an answer that the task of the connection polls.
-    pub(crate) fn add(&mut self, answer: impl Future<Output = CallEnd> + Send + 'static) {
+    pub(crate) fn add(&mut self, answer: impl Future<Output = E> + Send + 'static) {
+        self.add_boxed(Box::pin(answer));
+    }
+
+    /// As [`OpenAnswers::add`].
+    pub(crate) fn add_boxed(&mut self, answer: AnswerFuture<E>) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(AnswerSlot::new(self.slots.len(), &self.woken));
             self.slots.len() - 1
         });
-        self.slots[index].answer = Some(Box::pin(answer));
+        self.slots[index].answer = Some(answer);
         self.turns.push_back(index);
     }
 
     /// Adds an answer that may take long to compute: it gets a task.
-    pub(crate) fn spawn(&mut self, answer: impl Future<Output = CallEnd> + Send + 'static) {
+    pub(crate) fn spawn(&mut self, answer: impl Future<Output = E> + Send + 'static) {
         // Boxed, because tokio moves the future of a task four times, and this one is long.
         self.tasks.spawn(Box::pin(answer));
     }
 
     /// Lets those go on that can, until one ends. Returns how it ended; none if no other has ended.
-    pub(crate) fn next_ended(&mut self, cx: &mut Context<'_>) -> Option<CallEnd> {
+    pub(crate) fn next_ended(&mut self, cx: &mut Context<'_>) -> Option<E> {
         // What wakes itself meanwhile has its next turn at the next look.
         if self.turns.is_empty() {
             self.woken.take(&mut self.turns);
@@ -85,7 +88,7 @@ impl OpenAnswers {
             return None;
         }
         match self.tasks.poll_join_next(cx) {
-            Poll::Ready(Some(ended)) => Some(ended.unwrap_or(CallEnd::Other)),
+            Poll::Ready(Some(ended)) => Some(ended.unwrap_or_default()),
             Poll::Ready(None) | Poll::Pending => None,
         }
     }
@@ -104,7 +107,7 @@ impl OpenAnswers {
         self.free.len() == self.slots.len() && self.tasks.is_empty()
     }
 
-    fn poll_slot(&mut self, index: usize) -> Poll<CallEnd> {
+    fn poll_slot(&mut self, index: usize) -> Poll<E> {
         // A waker may be left of a slot that is gone, or of the answer before.
         let Some(slot) = self.slots.get_mut(index) else {
             return Poll::Pending;
@@ -118,7 +121,7 @@ impl OpenAnswers {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(end)) => end,
             // It is no fault of the peer.
-            Err(_) => CallEnd::Other,
+            Err(_) => E::default(),
         };
         let answer = slot.answer.take();
         self.free.push(index);
@@ -127,7 +130,7 @@ impl OpenAnswers {
     }
 }
 
-impl AnswerSlot {
+impl<E> AnswerSlot<E> {
     fn new(index: usize, woken: &Arc<WokenSlots>) -> Self {
         let number = Arc::new(SlotNumber {
             index,
@@ -218,6 +221,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::reset_budget::CallEnd;
 
     /// Counts how often a task was woken.
     #[derive(Default)]
@@ -229,12 +233,12 @@ mod tests {
         }
     }
 
-    fn sleeps(answers: &mut OpenAnswers, count: &Arc<Count>) -> bool {
+    fn sleeps(answers: &mut OpenAnswers<CallEnd>, count: &Arc<Count>) -> bool {
         let waker = Waker::from(Arc::clone(count));
         answers.sleep(&Context::from_waker(&waker))
     }
 
-    fn next(answers: &mut OpenAnswers) -> Option<CallEnd> {
+    fn next(answers: &mut OpenAnswers<CallEnd>) -> Option<CallEnd> {
         answers.next_ended(&mut Context::from_waker(Waker::noop()))
     }
 

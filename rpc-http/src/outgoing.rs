@@ -3,9 +3,12 @@
 mod body;
 mod call;
 mod connection;
+mod driver;
 mod failure;
 mod first_bytes;
 mod foreign;
+mod handed_calls;
+mod message_bytes;
 mod messages;
 mod reply;
 mod reply_headers;

@@ -16,13 +16,14 @@ pub(crate) struct ResetBudget {
 }
 
 /// What a call's end means for the budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum CallEnd {
     /// It succeeded.
     Answered,
     /// The caller gave it up early: before anything of the answer, and before half of its time was over.
     GivenUp,
     /// Another end, which changes nothing.
+    #[default]
     Other,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct TaskWaker {
 impl TaskWaker {
     pub(crate) fn new() -> Self {
         let sleeper = Arc::new(Sleeper {
-            state: AtomicU8::new(RUNNING),
+            state: AtomicU8::new(WOKEN),
             task: Mutex::new(Waker::noop().clone()),
         });
         Self {
@@ -31,7 +31,8 @@ impl TaskWaker {
 
     /// Notes that the task of `cx` runs, until [`TaskWaker::sleeps`].
     pub(crate) fn runs(&self, cx: &Context<'_>) {
-        self.sleeper.state.store(RUNNING, SeqCst);
+        let state = &self.sleeper.state;
+        let _ = state.compare_exchange(ASLEEP, RUNNING, SeqCst, SeqCst);
         let mut task = self.sleeper.task.lock().unwrap_or_else(PoisonError::into_inner);
         task.clone_from(cx.waker());
     }
@@ -40,6 +41,11 @@ impl TaskWaker {
     pub(crate) fn looks(&self) -> &Waker {
         self.sleeper.state.store(RUNNING, SeqCst);
         &self.waker
+    }
+
+    /// Returns true if something has woken since [`TaskWaker::looks`], or if there was no look yet.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.sleeper.state.load(SeqCst) == WOKEN
     }
 
     /// Returns true if nothing has woken since [`TaskWaker::looks`]: what wakes from now on wakes the task. Otherwise it has to look again.
@@ -97,17 +103,21 @@ mod tests {
         let cx = Context::from_waker(&task);
         let waker = TaskWaker::new();
         waker.runs(&cx);
+        assert!(waker.is_woken(), "there was no look yet");
         let wakes = waker.looks().clone();
         wakes.wake_by_ref();
+        assert!(waker.is_woken());
         assert!(!waker.sleeps(), "it has to look again");
         assert!(!waker.sleeps(), "until it has looked");
         let _ = waker.looks();
+        assert!(!waker.is_woken());
         assert!(waker.sleeps());
         assert_eq!(count.0.load(SeqCst), 0);
         wakes.wake_by_ref();
         wakes.wake();
         assert_eq!(count.0.load(SeqCst), 1, "once");
         waker.runs(&cx);
+        assert!(waker.is_woken());
         let _ = waker.looks();
         assert!(waker.sleeps());
     }

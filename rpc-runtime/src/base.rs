@@ -7,4 +7,5 @@ pub(crate) mod ordered_wakes;
 pub(crate) mod panic;
 pub(crate) mod seldom;
 pub(crate) mod sha256;
+pub(crate) mod shared_task;
 pub(crate) mod short_text;

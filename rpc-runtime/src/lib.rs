@@ -214,6 +214,7 @@ pub mod protocol {
         server::bridge::{Connecting, Protocol, ProtocolStream},
         session::{
             CallFuture, OutgoingCall, OutgoingFailure, OutgoingReplies, OutgoingRequests, ProtocolConnection,
+            ProtocolTask,
         },
     };
 }

@@ -46,6 +46,7 @@ pub use self::{
     layered::Layered,
     outgoing_call::{
         CallFuture, OutgoingCall, OutgoingFailure, OutgoingReplies, OutgoingRequests, ProtocolConnection,
+        ProtocolTask,
     },
     replies::Replies,
     requests::Requests,

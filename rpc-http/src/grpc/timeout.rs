@@ -35,6 +35,22 @@ pub(crate) fn write(time: Duration) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("99999999H"))
 }
 
+/// Rounds a time up to three digits, so by less than one percent.
+pub(crate) fn rounded(time: Duration) -> Duration {
+    // Longer ones are centuries.
+    let Ok(nanos) = u64::try_from(time.as_nanos()) else {
+        return time;
+    };
+    let mut each = 1;
+    while nanos / each > 999 {
+        each *= 10;
+    }
+    nanos
+        .div_ceil(each)
+        .checked_mul(each)
+        .map_or(time, Duration::from_nanos)
+}
+
 /// The most that eight digits say.
 const MOST: u128 = 99_999_999;
 /// The units, the smallest first, in nanoseconds.
@@ -84,6 +100,22 @@ mod tests {
             assert_eq!(written, expected);
             assert!(time == Duration::MAX || parse(written.as_bytes()).unwrap() >= time);
         }
+    }
+
+    #[test]
+    fn a_timeout_is_rounded_up_to_three_digits() {
+        for (nanos, rounded_nanos) in [
+            (0, 0),
+            (999, 999),
+            (1000, 1000),
+            (1001, 1010),
+            (29_999_999_999, 30_000_000_000),
+            (999_000_001, 1_000_000_000),
+        ] {
+            let expected = Duration::from_nanos(rounded_nanos);
+            assert_eq!(rounded(Duration::from_nanos(nanos)), expected, "{nanos}");
+        }
+        assert_eq!(rounded(Duration::MAX), Duration::MAX);
     }
 
     #[test]

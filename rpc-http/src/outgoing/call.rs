@@ -2,7 +2,6 @@
 
 use std::{pin::pin, sync::Arc};
 
-use bytes::Bytes;
 use h2::{SendStream, client::SendRequest};
 use rpc_runtime::{
     Executed, Metadata, Result,
@@ -13,11 +12,11 @@ use super::{
     body::{self, Part},
     connection::Shared,
     failure::CallDeadline,
+    message_bytes::MessageBytes,
     reply::receive,
     reply_headers::HeadersSink,
     request::head,
 };
-use crate::grpc::prefixed::prefixed;
 
 /// Makes a call. Returns the metadata beside its reply.
 ///
@@ -29,7 +28,7 @@ use crate::grpc::prefixed::prefixed;
 ///
 /// Dropping the future resets the stream: the server is told.
 pub(super) async fn make(
-    mut requests: SendRequest<Bytes>,
+    mut requests: SendRequest<MessageBytes>,
     shared: Arc<Shared>,
     call: OutgoingCall,
 ) -> Result<Metadata, OutgoingFailure> {
@@ -61,7 +60,7 @@ pub(super) async fn make(
 async fn send(
     shared: &Shared,
     mut messages: OutgoingRequests,
-    mut body: SendStream<Bytes>,
+    mut body: SendStream<MessageBytes>,
     has_stream: bool,
 ) -> Result<(), OutgoingFailure> {
     let part = match has_stream {
@@ -69,13 +68,13 @@ async fn send(
         false => Part::Last,
     };
     while let Some(message) = messages.message().await.map_err(broken)? {
-        let bytes = prefixed(&message.0, shared.encoding);
+        let bytes = MessageBytes::new(message.0, shared.encoding);
         if body::send(&mut body, bytes, part).await.is_err() || part == Part::Last {
             return Ok(());
         }
     }
     // The server may have ended the stream.
-    let _ = body.send_data(Bytes::new(), true);
+    let _ = body.send_data(MessageBytes::default(), true);
     Ok(())
 }
 

@@ -4,37 +4,40 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
 };
 
-use bytes::Bytes;
 use h2::{
     Ping, PingPong, Reason,
     client::{self, SendRequest},
 };
 use rpc_runtime::{
     Result,
-    protocol::{CallFuture, OutgoingCall, ProtocolConnection, ProtocolStream},
+    protocol::{CallFuture, OutgoingCall, ProtocolConnection, ProtocolStream, ProtocolTask},
 };
 use tokio::sync::{oneshot, watch};
 
 use super::{
     Settings, call,
-    failure::end_of_connection,
+    driver::Driver,
     first_bytes::{FirstBytes, Noting},
+    handed_calls::HandedCalls,
+    message_bytes::MessageBytes,
     request::Target,
 };
 use crate::{grpc::encoding::Encoding, keep_alive::KeepAlive, watched_stream::WatchedStream};
 
-type Http2 = client::Connection<WatchedStream<Noting<ProtocolStream>>, Bytes>;
+pub(super) type Http2 = client::Connection<WatchedStream<Noting<ProtocolStream>>, MessageBytes>;
 
 /// One HTTP/2 connection to a gRPC server. When it is dropped, the open calls end, and then the connection.
 pub(super) struct Connection {
-    requests: SendRequest<Bytes>,
+    requests: SendRequest<MessageBytes>,
     shared: Arc<Shared>,
-    /// Tells the task of the connection when it is dropped.
+    /// None once it was taken.
+    driver: Mutex<Option<Driver>>,
+    /// Tells the driver when it is dropped.
     _guard: oneshot::Sender<Infallible>,
 }
 
@@ -49,6 +52,7 @@ pub(super) struct Shared {
     closed: watch::Sender<Option<String>>,
     /// Each open call has a clone.
     calls: Arc<()>,
+    pub(super) handed: HandedCalls,
 }
 
 impl Shared {
@@ -69,7 +73,7 @@ impl Shared {
         Arc::clone(&self.calls)
     }
 
-    fn has_calls(&self) -> bool {
+    pub(super) fn has_calls(&self) -> bool {
         Arc::strong_count(&self.calls) > 1
     }
 }
@@ -87,6 +91,7 @@ impl Connection {
             max_message: usize::try_from(stream.max_message()).unwrap_or(usize::MAX),
             closed: watch::Sender::new(None),
             calls: Arc::default(),
+            handed: HandedCalls::default(),
         });
         let (stream, first) = FirstBytes::note(stream);
         // Writes have no time limit: a server that reads nothing answers no PING, and keep-alive ends it.
@@ -98,16 +103,17 @@ impl Connection {
             .keep_alive
             .map(|interval| KeepAlive::new(pings, &traffic, interval, settings.keep_alive_timeout));
         let (guard, released) = oneshot::channel();
-        tokio::spawn(drive(
+        let driver = Driver::new(
             connection,
             requests.clone(),
             keep_alive,
             released,
             Arc::clone(&shared),
-        ));
+        );
         Ok(Self {
             requests,
             shared,
+            driver: Mutex::new(Some(driver)),
             _guard: guard,
         })
     }
@@ -126,12 +132,26 @@ impl ProtocolConnection for Connection {
             why.ok().and_then(|why| why.clone()).unwrap_or_default()
         })
     }
+
+    fn take_driver(&self) -> Option<ProtocolTask> {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        driver.take().map(|driver| Box::pin(driver) as ProtocolTask)
+    }
+
+    /// Compressing takes long, and other calls are not to wait for it.
+    fn takes_calls(&self) -> bool {
+        self.shared.encoding == Encoding::Identity
+    }
+
+    fn take_call(&self, call: ProtocolTask) -> Option<ProtocolTask> {
+        self.shared.handed.push(call)
+    }
 }
 
 /// Begins to speak HTTP/2, and waits until the server has answered.
 async fn shake_hands(
     stream: WatchedStream<Noting<ProtocolStream>>,
-) -> Result<(SendRequest<Bytes>, Http2, PingPong), h2::Error> {
+) -> Result<(SendRequest<MessageBytes>, Http2, PingPong), h2::Error> {
     let (requests, mut connection) = builder().handshake(stream).await?;
     // There is one, because nothing has taken it.
     let mut pings = connection.ping_pong().ok_or(Reason::INTERNAL_ERROR)?;
@@ -155,6 +175,7 @@ fn builder() -> client::Builder {
         .initial_window_size(STREAM_WINDOW)
         // So that streams that are not read do not stop the others.
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
         .data_frame_budget(SHORT_FRAMES)
         .max_header_list_size(MAX_HEADERS)
         .max_concurrent_reset_streams(MAX_RESETS)
@@ -162,48 +183,12 @@ fn builder() -> client::Builder {
     builder
 }
 
-/// Drives a connection until it ends, and notes when it takes no more calls.
-async fn drive(
-    mut connection: Http2,
-    requests: SendRequest<Bytes>,
-    mut keep_alive: Option<KeepAlive>,
-    mut released: oneshot::Receiver<Infallible>,
-    shared: Arc<Shared>,
-) {
-    // Kept only to ask whether the connection takes calls. As long as there is one, the connection stays open.
-    let mut requests = Some(requests);
-    let why = poll_fn(|cx| {
-        if requests.is_some() && Pin::new(&mut released).poll(cx).is_ready() {
-            requests = None;
-        }
-        let ended = Pin::new(&mut connection).poll(cx);
-        let refused = requests.as_mut().map(|requests| requests.poll_ready(cx));
-        if let Some(Poll::Ready(Err(error))) = refused {
-            shared.close(end_of_connection(&error));
-            requests = None;
-        }
-        match ended {
-            Poll::Ready(Ok(())) => return Poll::Ready("the server closed the connection".to_owned()),
-            Poll::Ready(Err(error)) => return Poll::Ready(end_of_connection(&error)),
-            Poll::Pending => {}
-        }
-        if let Some(keep_alive) = &mut keep_alive {
-            let is_needed = shared.has_calls() || keep_alive.is_waiting();
-            if is_needed && keep_alive.poll_dead(cx).is_ready() {
-                return Poll::Ready("the server does not answer PINGs: Grpc::keep_alive_timeout".to_owned());
-            }
-        }
-        Poll::Pending
-    })
-    .await;
-    // Before `connection` is dropped, which ends its calls.
-    shared.close(why);
-}
-
 /// What a server may send of one stream before it is read. Not measured.
 const STREAM_WINDOW: u32 = 256 << 10;
 /// What a server may send of all streams before they are read.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// How long a frame of the server may be: a message of 64 KiB comes in one, and needs no copy.
+const MAX_FRAME: u32 = 128 << 10;
 /// How much h2 may spend on short DATA frames that are not read. Its default ends connections that stream messages of a few bytes.
 const SHORT_FRAMES: usize = 16 << 20;
 /// How many bytes the headers or the trailers of an answer may have, as HTTP/2 counts them.

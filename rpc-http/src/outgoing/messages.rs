@@ -1,5 +1,7 @@
 //! Messages: reads the messages of an answer's body.
 
+use std::mem;
+
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
@@ -11,6 +13,7 @@ use crate::grpc::{encoding::Encoding, prefixed::Prefixed};
 pub(super) struct Messages {
     body: RecvStream,
     unread: Prefixed,
+    encoding: Encoding,
 }
 
 /// Why a body ends before its end.
@@ -27,6 +30,7 @@ impl Messages {
         Self {
             body,
             unread: Prefixed::new(encoding, max),
+            encoding,
         }
     }
 
@@ -37,8 +41,10 @@ impl Messages {
     /// `Broken::Peer` if the server has given up, or its connection is lost. `Broken::Body` with what is wrong with the body.
     pub(super) async fn next(&mut self) -> Result<Option<RawMessage>, Broken> {
         loop {
-            if let Some(message) = self.unread.take().map_err(Broken::Body)? {
-                return Ok(Some(RawMessage(message)));
+            if self.unread.len() > 0 {
+                if let Some(message) = self.read(Prefixed::take).await? {
+                    return Ok(Some(RawMessage(message)));
+                }
             }
             let Some(chunk) = self.chunk().await? else {
                 return match self.unread.len() {
@@ -46,7 +52,7 @@ impl Messages {
                     _ => Err(Broken::Body(Status::internal("the body ends within a message"))),
                 };
             };
-            if let Some(message) = self.unread.push(&chunk).map_err(Broken::Body)? {
+            if let Some(message) = self.read(move |unread| unread.push(&chunk)).await? {
                 return Ok(Some(RawMessage(message)));
             }
         }
@@ -64,6 +70,26 @@ impl Messages {
     /// `Broken::Peer`.
     pub(super) async fn trailers(&mut self) -> Result<Option<HeaderMap>, Broken> {
         self.body.trailers().await.map_err(Broken::Peer)
+    }
+
+    /// Reads a message of what is unread. If messages may be compressed, a task of its own does so: it may take long, and other calls of the
+    /// connection are not to wait for it.
+    async fn read(
+        &mut self,
+        read: impl FnOnce(&mut Prefixed) -> Result<Option<Bytes>, Status> + Send + 'static,
+    ) -> Result<Option<Bytes>, Broken> {
+        if self.encoding == Encoding::Identity {
+            return read(&mut self.unread).map_err(Broken::Body);
+        }
+        let mut unread = mem::replace(&mut self.unread, Prefixed::new(self.encoding, 0));
+        let task = tokio::spawn(async move {
+            let message = read(&mut unread);
+            (unread, message)
+        });
+        let lost = |_| Broken::Body(Status::internal("decompressing a reply panicked"));
+        let (unread, message) = task.await.map_err(lost)?;
+        self.unread = unread;
+        message.map_err(Broken::Body)
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {

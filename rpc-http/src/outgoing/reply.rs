@@ -1,7 +1,10 @@
 //! The answer to a call: headers, messages, and trailers with the end.
 
 use h2::client::ResponseFuture;
-use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_TYPE, DATE},
+};
 use rpc_runtime::{
     Code, Executed, Metadata, Result, Status,
     protocol::{OutgoingFailure, OutgoingReplies},
@@ -28,10 +31,12 @@ pub(super) async fn receive(
     sink: HeadersSink,
     deadline: &CallDeadline,
 ) -> Result<Metadata, OutgoingFailure> {
-    let (head, body) = response
+    let (mut head, body) = response
         .await
         .map_err(|error| shared.failure(&error, deadline))?
         .into_parts();
+    // It is HTTP's, and many servers add it. As metadata it would cost more than the rest of the headers.
+    head.headers.remove(DATE);
     let content_type = head.headers.get(CONTENT_TYPE);
     let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
     let is_grpc = head.status == StatusCode::OK && is_grpc(content_type);

@@ -209,7 +209,8 @@ impl BridgeServer {
             ..ServerOptions::default()
         };
         let weak = Arc::downgrade(&connection);
-        let router = Router::of_bridge(LaterRoutes::new(procedures, Arc::new(Relay(connection))))?;
+        let relay = Arc::new(Relay(Arc::clone(&connection)));
+        let router = Router::of_bridge(LaterRoutes::new(procedures, relay, connection))?;
         Ok(Self {
             server: ServerState::new(Handle::current(), router, options, Vec::new(), Threads::here()),
             connection: weak,

@@ -25,7 +25,7 @@ use self::{
 use super::state::ServerState;
 use crate::{
     Peer, Procedure,
-    base::panic::Panic,
+    base::{panic::Panic, shared_task::SharedTask},
     driver::{Baton, SharedConnection},
     metrics::{ProcedureCounts, Protocol, Shard, Side},
     net::Stream,
@@ -75,8 +75,12 @@ impl Dispatched {
     /// Spawns the dispatcher of the connection, which drives it by `baton`.
     pub(crate) fn spawn_dispatcher(self: &Arc<Self>, baton: Arc<Baton<Stream>>) {
         self.set_baton(Arc::clone(&baton));
-        self.runtime()
-            .spawn(Dispatcher::new(Arc::clone(self), Some(baton), 0));
+        let dispatcher = Dispatcher::new(Arc::clone(self), Some(baton), 0);
+        let bridged = self.state().router().bridged();
+        match bridged.and_then(|connection| connection.take_driver()) {
+            Some(driver) => self.runtime().spawn(SharedTask::new(dispatcher, driver)),
+            None => self.runtime().spawn(dispatcher),
+        };
     }
 
     /// The server with its router.
@@ -93,12 +97,20 @@ impl Dispatched {
             .push(task);
     }
 
-    /// Gives every pending handler a task of its own.
+    /// Gives every pending handler a task of its own, unless the connection of a bridge takes it.
     fn spawn_deferred(&self) {
         let deferred = &self.dispatch().deferred;
         let deferred = mem::take(&mut *deferred.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(taker) = self.state().router().call_taker() else {
+            deferred
+                .into_iter()
+                .for_each(|task| drop(self.runtime().spawn(task)));
+            return;
+        };
         for task in deferred {
-            self.runtime().spawn(task);
+            if let Some(task) = taker.take_call(Box::pin(task)) {
+                self.runtime().spawn(task);
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     api::{error::NO_PROCEDURE, priority::Priorities},
     base::log_limit::Seldom,
     message::{control, procedure::Run},
-    session::priorities,
+    session::{ProtocolConnection, priorities},
 };
 
 /// The procedures of the control service, in the order of the generated service.
@@ -93,6 +93,16 @@ impl Router {
     /// True for the router of a bridge.
     pub(crate) fn is_bridge(&self) -> bool {
         self.later.is_some()
+    }
+
+    /// The connection that carries the calls of a bridge; none for a server.
+    pub(crate) fn bridged(&self) -> Option<&Arc<dyn ProtocolConnection>> {
+        self.later.as_ref().map(|later| later.connection())
+    }
+
+    /// The connection that polls the calls of a bridge itself; none if tasks do.
+    pub(crate) fn call_taker(&self) -> Option<&Arc<dyn ProtocolConnection>> {
+        self.bridged().filter(|connection| connection.takes_calls())
     }
 
     fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {

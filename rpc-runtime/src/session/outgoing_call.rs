@@ -33,7 +33,31 @@ pub trait ProtocolConnection: Send + Sync + 'static {
     /// The client then makes another connection for its next call. Calls that are open here may go on. This future must be ready before any
     /// call fails for that reason. It must not keep the connection alive, and it is ready when the connection is dropped.
     fn closed(&self) -> Pin<Box<dyn Future<Output = String> + Send>>;
+
+    /// Takes what drives the connection. None if a task of the protocol's own does, and if it was taken before.
+    ///
+    /// It then shares a task with what hands the calls over, so that a call wakes no further task. It is polled until it ends, also when the
+    /// connection is dropped.
+    fn take_driver(&self) -> Option<ProtocolTask> {
+        None
+    }
+
+    /// Returns whether it takes calls by [`ProtocolConnection::take_call`]. It always says the same. Default: no.
+    fn takes_calls(&self) -> bool {
+        false
+    }
+
+    /// Takes a future that makes one call by [`ProtocolConnection::call`], to poll it with what drives the connection. Returns it if that has
+    /// ended. Otherwise it must be polled until it ends, or be dropped.
+    ///
+    /// Calls come in the order in which they are made, and are to begin in that order.
+    fn take_call(&self, call: ProtocolTask) -> Option<ProtocolTask> {
+        Some(call)
+    }
 }
+
+/// What a [`ProtocolConnection`] runs: what drives it, or a call.
+pub type ProtocolTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A call as it is made by [`ProtocolConnection::call`].
 pub type CallFuture = Pin<Box<dyn Future<Output = Result<Metadata, OutgoingFailure>> + Send>>;

@@ -8,7 +8,7 @@ use h2::{RecvStream, server};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use prost::Message;
 use rpc_http::Grpc;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle, task::JoinSet};
 
 use crate::caller::{prefixed, read_chunk};
 
@@ -84,6 +84,33 @@ async fn a_call_has_the_headers_of_grpc() {
             key: "dog".to_owned()
         })
     );
+}
+
+#[tokio::test]
+async fn open_calls_have_no_tasks_of_their_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let kv: KvClient = KvClient::builder(format!("grpc://{}", listener.local_addr().unwrap()))
+        .protocol(Grpc::new())
+        .connect_lazy();
+    let mut callers = JoinSet::new();
+    let mut call = || {
+        let kv = kv.clone();
+        callers.spawn(async move { kv.send_recv().fetch("dog").await })
+    };
+    call();
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut connection = server::handshake(stream).await.unwrap();
+    let mut open: Vec<(Request<RecvStream>, server::SendResponse<Bytes>)> = Vec::new();
+    open.push(connection.accept().await.unwrap().unwrap());
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..20 {
+        call();
+    }
+    while open.len() < 21 {
+        open.push(connection.accept().await.unwrap().unwrap());
+    }
+    assert_eq!(tasks(), before + 20, "those of the callers alone");
 }
 
 #[tokio::test]

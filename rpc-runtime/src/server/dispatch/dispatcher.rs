@@ -276,12 +276,18 @@ impl Dispatcher {
             // The one-way calls before it have begun, and the other calls need not wait for it.
             run = Run::Spawn;
         }
+        let is_taken = server.router().call_taker().is_some();
+        if is_taken {
+            // It only waits for another server. Its first poll comes with those that follow.
+            run = Run::Spawn;
+        }
         let id = arrived.id;
         let start = HandlerStart {
             session,
             id,
             index,
             counted,
+            is_taken,
         };
         let unasked = (!asks).then_some(id);
         // Taken out of here when its handler is made, so that no closure moves it.
@@ -290,7 +296,7 @@ impl Dispatcher {
             arrived,
             route.procedure(),
         ));
-        if mem::take(&mut pass.woke) {
+        if mem::take(&mut pass.woke) && !is_taken {
             // The woken task must not lie behind this handler either: a further task moves it to where other workers take it.
             session.runtime().spawn(async {});
         }
@@ -317,7 +323,7 @@ impl Dispatcher {
                 blocking::spawn(session.runtime(), task.may_block(), server.view().threads());
             }
             Some(task) => {
-                pass.woke = true;
+                pass.woke = !is_taken;
                 session.defer(task);
             }
             None => {}
@@ -369,6 +375,7 @@ struct HandlerStart<'a> {
     id: CallId,
     index: usize,
     counted: bool,
+    is_taken: bool,
 }
 
 impl HandlerStart<'_> {
@@ -380,25 +387,19 @@ impl HandlerStart<'_> {
             id,
             index,
             counted,
+            is_taken,
         } = *self;
         if run != Run::InOrder {
             let handler = Panic::catch(make).ok()?;
-            return Some(HandlerTask::unpolled(
-                Arc::clone(session),
-                id,
-                handler,
-                index,
-                counted,
-            ));
+            let task = if is_taken {
+                HandlerTask::new
+            } else {
+                HandlerTask::unpolled
+            };
+            return Some(task(Arc::clone(session), id, handler, index, counted));
         }
         let handler = make_and_poll(make)?;
-        Some(HandlerTask::polled(
-            Arc::clone(session),
-            id,
-            handler,
-            index,
-            counted,
-        ))
+        Some(HandlerTask::new(Arc::clone(session), id, handler, index, counted))
     }
 }
 

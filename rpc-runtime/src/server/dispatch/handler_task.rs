@@ -26,24 +26,13 @@ pub(crate) struct HandlerTask {
     may_block: bool,
     /// The route of its call.
     route: usize,
-    /// True if the route is still to learn how long the first poll takes; false if the dispatcher has done that poll.
+    /// True if the route is still to learn how long the first poll takes.
     measure: bool,
     session: Arc<Dispatched>,
 }
 
 impl HandlerTask {
-    /// Makes a task of a handler that the dispatcher has polled once.
-    pub(crate) fn polled(
-        session: Arc<Dispatched>,
-        id: CallId,
-        handler: Handler,
-        route: usize,
-        counted: bool,
-    ) -> Self {
-        Self::new(session, id, handler, route, counted)
-    }
-
-    /// Makes a task of a handler that has not been polled.
+    /// Makes a task of a handler that has not been polled, whose route is to learn how long that takes.
     pub(crate) fn unpolled(
         session: Arc<Dispatched>,
         id: CallId,
@@ -56,7 +45,14 @@ impl HandlerTask {
         task
     }
 
-    fn new(session: Arc<Dispatched>, id: CallId, handler: Handler, route: usize, counted: bool) -> Self {
+    /// Makes a task of a handler.
+    pub(crate) fn new(
+        session: Arc<Dispatched>,
+        id: CallId,
+        handler: Handler,
+        route: usize,
+        counted: bool,
+    ) -> Self {
         Self {
             handler: Some(handler),
             _counted: counted.then(|| HandlerTaskPlace::new(Arc::clone(session.state()))),
@@ -201,7 +197,7 @@ mod tests {
             let _guard = guard;
             std::future::pending().await
         });
-        (server, HandlerTask::polled(session, CallId(1), handler, 0, true))
+        (server, HandlerTask::new(session, CallId(1), handler, 0, true))
     }
 
     #[tokio::test]

@@ -51,7 +51,7 @@ impl Dispatcher {
         self.end_row(poll, turn.is_some(), most, pass);
         match pending {
             Some(handler) if poll.outcome == LastOutcome::Pending => {
-                let task = HandlerTask::polled(Arc::clone(&session), poll.last, handler, index, true);
+                let task = HandlerTask::new(Arc::clone(&session), poll.last, handler, index, true);
                 pass.woke = true;
                 session.defer(task);
             }

@@ -7,13 +7,15 @@ use std::{
 };
 
 use super::Route;
-use crate::{Service, client::known_procedures::KnownProcedures};
+use crate::{Service, client::known_procedures::KnownProcedures, session::ProtocolConnection};
 
 /// The routes of a bridge, each made when its procedure is called for the first time: a client may learn procedures after it has connected.
 pub(crate) struct LaterRoutes {
     procedures: Arc<KnownProcedures>,
     /// Runs the calls of all procedures.
     service: Arc<dyn Service>,
+    /// What carries them.
+    connection: Arc<dyn ProtocolConnection>,
     /// The index of each route that was made.
     by_id: Mutex<HashMap<u64, usize>>,
     first: Block,
@@ -26,10 +28,16 @@ struct Block {
 }
 
 impl LaterRoutes {
-    pub(crate) fn new(procedures: Arc<KnownProcedures>, service: Arc<dyn Service>) -> Self {
+    /// Makes those of a bridge whose `service` hands calls on to `connection`.
+    pub(crate) fn new(
+        procedures: Arc<KnownProcedures>,
+        service: Arc<dyn Service>,
+        connection: Arc<dyn ProtocolConnection>,
+    ) -> Self {
         Self {
             procedures,
             service,
+            connection,
             by_id: Mutex::default(),
             first: Block::default(),
         }
@@ -49,6 +57,11 @@ impl LaterRoutes {
         let _ = block.routes[index % BLOCK].set(route);
         by_id.insert(id, index);
         Some(index)
+    }
+
+    /// The connection that carries the calls.
+    pub(crate) fn connection(&self) -> &Arc<dyn ProtocolConnection> {
+        &self.connection
     }
 
     /// Returns the route at an index that [`LaterRoutes::find`] returned.
