@@ -292,9 +292,9 @@ pub(super) const END: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::thread;
 
-    use tokio::{runtime::Builder, time::advance};
+    use tokio::{runtime::Builder, task::spawn_blocking, time::advance};
 
     use super::*;
     use crate::server::state::ServerOptions;
@@ -336,17 +336,26 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 1);
     }
 
+    /// Keeps its thread until nothing else holds `until`.
+    fn block(until: Arc<()>) {
+        while Arc::strong_count(&until) > 1 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_server_ends_after_its_last_accept_loop() {
         let server = server();
         // A loop that gets no worker.
         let other = Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        let (free, until_free) = mpsc::channel::<()>();
-        other.spawn(async move { until_free.recv() });
+        let free = Arc::new(());
+        let until_free = Arc::clone(&free);
+        other.spawn(async { block(until_free) });
         server.add_accepting(other.spawn(pending())).unwrap();
         // While a thread runs, the clock does not jump.
-        let (done, until_done) = mpsc::channel::<()>();
-        let holds_the_clock = tokio::task::spawn_blocking(move || until_done.recv());
+        let done = Arc::new(());
+        let until_done = Arc::clone(&done);
+        let holds_the_clock = spawn_blocking(|| block(until_done));
         begin(&server, &Asker::Handle);
         let mut closed = pin!(server.lifecycle().closed());
         for _ in 0..10 {
