@@ -5,7 +5,7 @@ pub(crate) mod hmac;
 pub(crate) mod log_limit;
 pub(crate) mod ordered_wakes;
 pub(crate) mod panic;
-pub(crate) mod seldom;
+pub(crate) mod rare_part;
 pub(crate) mod sha256;
 pub(crate) mod shared_task;
 pub(crate) mod short_text;

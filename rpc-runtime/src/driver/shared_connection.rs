@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use self::alarm::{Alarms, Ring, Wanted};
 use crate::{
-    base::seldom::Seldom,
+    base::rare_part::RarePart,
     conn::{CallId, Connection, JoiningSend, Time},
     driver::runtime,
     wire::frame::Payload,
@@ -163,7 +163,7 @@ impl SharedConnection {
         let now = state.time(clock, self);
         Locked {
             state,
-            woken: Seldom::NONE,
+            woken: RarePart::NONE,
             alarm: None,
             now,
             wakes,
@@ -265,7 +265,7 @@ impl SharedConnection {
 pub(crate) struct Locked<'a> {
     // Dropped in this order: the lock is free before anything is woken.
     state: MutexGuard<'a, LockedState>,
-    woken: Seldom<WakeOnDrop>,
+    woken: RarePart<WakeOnDrop>,
     alarm: Option<RaiseOnDrop<'a>>,
     now: Time,
     wakes: Wakes,
@@ -310,7 +310,7 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let wakes_driver = self.wakes == Wakes::Driver && self.state.wants_driver();
         if wakes_driver || self.state.conn.wants_to_wake() {
-            self.woken = Seldom::some(WakeOnDrop::take(&mut self.state, wakes_driver));
+            self.woken = RarePart::some(WakeOnDrop::take(&mut self.state, wakes_driver));
         }
     }
 }

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     Code, Context, Metadata, Result, Status,
     api::{error::NO_PROCEDURE, server_limit::ServerLimit},
-    base::{panic::Panic, seldom::Seldom},
+    base::{panic::Panic, rare_part::RarePart},
     conn::{Arrived, ArrivedRow, CallId, Connection, End, MEMORY_SHORT, RefusalReason, Time, Unstarted},
     driver::Clock,
     layer::RawMessage,
@@ -67,7 +67,7 @@ pub struct Incoming {
     /// True until the connection knows how the call ended, or until the call went back to its middleware.
     open: bool,
     /// None for most calls. Boxed, because calls are moved often, and up to 128 bytes are moved without a call of memcpy.
-    rare: Seldom<Box<RareParts>>,
+    rare: RarePart<Box<RareParts>>,
 }
 
 /// What few calls have.
@@ -89,8 +89,8 @@ impl Incoming {
             true => session.begin_trace(Some(procedure), arrived.id, arrived.trace),
         };
         let rare = match arrived.metadata.is_empty() && trace.is_none() {
-            true => Seldom::NONE,
-            false => Seldom::some(Box::new(RareParts {
+            true => RarePart::NONE,
+            false => RarePart::some(Box::new(RareParts {
                 metadata: arrived.metadata,
                 trace,
                 ..RareParts::default()
@@ -134,7 +134,7 @@ impl Incoming {
             payload: Encoded::default(),
             start: Start::NotYet,
             open: false,
-            rare: Seldom::some(Box::new(RareParts {
+            rare: RarePart::some(Box::new(RareParts {
                 row: Some(IncomingRow { row, turns }),
                 ..RareParts::default()
             })),

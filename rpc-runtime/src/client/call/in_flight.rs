@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Code, Compression, Error, Executed, Phase, Procedure,
-    base::seldom::Seldom,
+    base::rare_part::RarePart,
     client::{
         channel::{Channel, HadConnection, WaitFor, connection::ClientConnection},
         deadline::Deadline,
@@ -53,7 +53,7 @@ pub(super) struct InFlightCall<'a> {
     options: CallOptions,
     stage: CallStage<'a>,
     /// None for most calls. Boxed, because calls are moved often, and up to 128 bytes are moved without a call of memcpy.
-    rare: Seldom<Box<RareParts>>,
+    rare: RarePart<Box<RareParts>>,
     /// Where the call is counted from its beginning to its end; none before and after, and if it is not counted.
     counts: Option<&'static CallCounts>,
     /// When it began, in the time of the connection that has its request, or how long it took once [`InFlightCall::is_timed`]: in
@@ -163,7 +163,7 @@ impl<'a> InFlightCall<'a> {
             class,
             options,
             stage: CallStage::Nowhere,
-            rare: Seldom::NONE,
+            rare: RarePart::NONE,
             counts: None,
             time_us: 0,
             is_timed: false,

@@ -9,7 +9,7 @@ use super::{Incoming, RareParts, Start};
 use crate::{
     Code, Context, Metadata, Result, Status,
     api::server_limit::ServerLimit,
-    base::{panic::Panic, seldom::Seldom},
+    base::{panic::Panic, rare_part::RarePart},
     conn::{End, RefusalReason, Unstarted},
     layer::{Answer, RawMessage},
     wire::frame::Encoded,
@@ -165,7 +165,7 @@ impl Incoming {
             session: Arc::clone(&self.session),
             payload,
             open: true,
-            rare: Seldom::some(Box::new(RareParts {
+            rare: RarePart::some(Box::new(RareParts {
                 layered: Some(part),
                 trace: self.trace().cloned(),
                 ..RareParts::default()

@@ -1,13 +1,13 @@
-//! Seldom: a part that few values have.
+//! RarePart: a part that few values have.
 
 use std::mem::ManuallyDrop;
 
 /// A part that few values have: an `Option` whose drop is one comparison if there is none.
 ///
 /// Of an `Option` the compiler makes one destructor for both cases, and calls it for both if the part's own one is long.
-pub(crate) struct Seldom<T>(Option<ManuallyDrop<T>>);
+pub(crate) struct RarePart<T>(Option<ManuallyDrop<T>>);
 
-impl<T> Seldom<T> {
+impl<T> RarePart<T> {
     /// No part.
     pub(crate) const NONE: Self = Self(None);
 
@@ -39,7 +39,7 @@ impl<T> Seldom<T> {
     }
 }
 
-impl<T> Drop for Seldom<T> {
+impl<T> Drop for RarePart<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(part) = self.0.take() {
@@ -62,13 +62,13 @@ mod tests {
     #[test]
     fn a_part_is_dropped_once_when_it_is_replaced_and_with_its_owner() {
         let part = Rc::new(());
-        let mut seldom = Seldom::NONE;
-        assert!(seldom.get().is_none());
-        seldom = Seldom::some(Rc::clone(&part));
-        assert!(seldom.get().is_some());
-        seldom = Seldom::some(Rc::clone(&part));
+        let mut rare = RarePart::NONE;
+        assert!(rare.get().is_none());
+        rare = RarePart::some(Rc::clone(&part));
+        assert!(rare.get().is_some());
+        rare = RarePart::some(Rc::clone(&part));
         assert_eq!(Rc::strong_count(&part), 2);
-        drop(seldom);
+        drop(rare);
         assert_eq!(Rc::strong_count(&part), 1);
     }
 }
