@@ -2,7 +2,8 @@
 //!
 //! Client and server share one thread and a loopback TCP connection. `.ci/instructions` runs it:
 //! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`. A third number adds as many middlewares that do nothing to the
-//! server, and a fourth to the client. A fifth one that is not 0 sets a subscriber, so that calls have spans.
+//! server, and a fourth to the client. With 1 as a fifth number a subscriber wants all spans, and keeps none; with 2 the calls belong to a
+//! trace that is sampled, too.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,6 +11,7 @@ use rpc_runtime::{
     Bytes, Client, Error, Server,
     middleware::{Answer, AnyCall, Middleware, Next},
     server::{Handler, Incoming, Procedure, Service},
+    trace::TraceContext,
 };
 use tracing::{Event, Metadata, Subscriber, span};
 
@@ -69,7 +71,7 @@ impl Subscriber for Forgetful {
 async fn main() -> Result<(), Error> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
     let (Some(Ok(calls)), Some(Ok(in_flight @ 1..))) = (numbers.next(), numbers.next()) else {
-        eprintln!("usage: calls CALLS IN_FLIGHT [SERVER_MIDDLEWARE [CLIENT_MIDDLEWARE [SUBSCRIBER]]]");
+        eprintln!("usage: calls CALLS IN_FLIGHT [SERVER_MIDDLEWARE [CLIENT_MIDDLEWARE [SPANS]]]");
         std::process::exit(2);
     };
     let mut more = numbers.map(|number| number.unwrap_or_default());
@@ -84,17 +86,23 @@ async fn main() -> Result<(), Error> {
     for _ in 0..more.next().unwrap_or_default() {
         client = client.layer(Idle);
     }
-    if more.next().unwrap_or_default() != 0 {
+    let spans = more.next().unwrap_or_default();
+    if spans > 0 {
         tracing::subscriber::set_global_default(Forgetful(AtomicU64::new(1))).expect("it is the only one");
     }
+    let trace = TraceContext::start(true);
     let client = client.connect().await?;
     let tasks: Vec<_> = (0..in_flight)
         .map(|_| {
-            let client = client.clone();
+            let (client, trace) = (client.clone(), trace.clone());
             tokio::spawn(async move {
                 for _ in 0..calls / in_flight {
                     let request = Bytes::from_static(&[7; 64]);
-                    let _: Bytes = client.call().send_recv(&ECHO, request).await?;
+                    let call = match spans {
+                        2 => client.call().trace_context(trace.clone()),
+                        _ => client.call(),
+                    };
+                    let _: Bytes = call.send_recv(&ECHO, request).await?;
                 }
                 Ok::<_, Error>(())
             })
