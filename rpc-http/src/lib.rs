@@ -58,6 +58,8 @@ mod reset_budget;
 #[cfg(feature = "routes")]
 mod routes;
 mod task_waker;
+#[cfg(test)]
+mod wake_count;
 mod watched_stream;
 mod whole_answer;
 

@@ -213,27 +213,14 @@ const KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::{pending, poll_fn, ready},
-        sync::atomic::AtomicUsize,
-    };
+    use std::future::{pending, poll_fn, ready};
 
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::reset_budget::CallEnd;
+    use crate::{reset_budget::CallEnd, wake_count::WakeCount};
 
-    /// Counts how often a task was woken.
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
-
-    fn sleeps(answers: &mut OpenAnswers<CallEnd>, count: &Arc<Count>) -> bool {
+    fn sleeps(answers: &mut OpenAnswers<CallEnd>, count: &Arc<WakeCount>) -> bool {
         let waker = Waker::from(Arc::clone(count));
         answers.sleep(&Context::from_waker(&waker))
     }
@@ -244,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_goes_on_wakes_the_task_once_and_ends() {
-        let (mut answers, count) = (OpenAnswers::new(), Arc::<Count>::default());
+        let (mut answers, count) = (OpenAnswers::new(), Arc::<WakeCount>::default());
         let (mut ends, mut senders) = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let (sender, end) = oneshot::channel();
@@ -257,7 +244,7 @@ mod tests {
         for sender in senders {
             sender.send(CallEnd::Answered).unwrap();
         }
-        assert_eq!(count.0.load(SeqCst), 1);
+        assert_eq!(count.get(), 1);
         assert!(!sleeps(&mut answers, &count));
         while let Some(end) = next(&mut answers) {
             ends.push(end);
@@ -295,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_waker_that_is_left_does_no_harm() {
-        let (mut answers, count) = (OpenAnswers::new(), Arc::<Count>::default());
+        let (mut answers, count) = (OpenAnswers::new(), Arc::<WakeCount>::default());
         let left = Arc::new(Mutex::new(Vec::new()));
         for _ in 0..KEPT + 1 {
             let left = Arc::clone(&left);

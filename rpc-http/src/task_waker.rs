@@ -83,22 +83,12 @@ const ASLEEP: u8 = 2;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
+    use crate::wake_count::WakeCount;
 
     #[test]
     fn only_a_task_that_sleeps_is_woken() {
-        let count = Arc::<Count>::default();
+        let count = Arc::<WakeCount>::default();
         let task = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&task);
         let waker = TaskWaker::new();
@@ -112,10 +102,10 @@ mod tests {
         let _ = waker.looks();
         assert!(!waker.is_woken());
         assert!(waker.sleeps());
-        assert_eq!(count.0.load(SeqCst), 0);
+        assert_eq!(count.get(), 0);
         wakes.wake_by_ref();
         wakes.wake();
-        assert_eq!(count.0.load(SeqCst), 1, "once");
+        assert_eq!(count.get(), 1, "once");
         waker.runs(&cx);
         assert!(waker.is_woken());
         let _ = waker.looks();

@@ -62,24 +62,10 @@ impl HandedCalls {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering::SeqCst},
-        },
-        task::Wake,
-    };
+    use std::sync::Arc;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
+    use crate::wake_count::WakeCount;
 
     fn call() -> ProtocolTask {
         Box::pin(async {})
@@ -87,17 +73,17 @@ mod tests {
 
     #[test]
     fn calls_wake_their_taker_once_and_come_back_when_it_is_gone() {
-        let (handed, count) = (HandedCalls::default(), Arc::<Count>::default());
+        let (handed, count) = (HandedCalls::default(), Arc::<WakeCount>::default());
         let waker = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&waker);
         let mut taken = Vec::new();
         handed.take(&mut taken, &cx);
         assert!(handed.push(call()).is_none() && handed.push(call()).is_none());
-        assert_eq!(count.0.load(SeqCst), 1);
+        assert_eq!(count.get(), 1);
         handed.take(&mut taken, &cx);
         assert_eq!(taken.len(), 2);
         assert!(handed.push(call()).is_none());
-        assert_eq!(count.0.load(SeqCst), 2);
+        assert_eq!(count.get(), 2);
         assert_eq!(handed.end().len(), 1, "it was not taken");
         assert!(handed.push(call()).is_some());
     }
