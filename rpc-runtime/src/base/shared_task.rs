@@ -136,8 +136,12 @@ impl Wake for HalfWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.bits.fetch_or(self.bit, SeqCst) == ASLEEP {
-            let task = self.state.task.lock().unwrap_or_else(PoisonError::into_inner);
-            let task = task.clone();
+            let task = self
+                .state
+                .task
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             task.wake();
         }
     }
