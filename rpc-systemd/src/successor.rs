@@ -75,7 +75,7 @@ impl Successor {
 
     /// Starts the process, waits until it is ready, and then lets `server` [give way](ServerHandle::give_way). Returns the id of the process.
     ///
-    /// The new process is ready when it has said `READY=1` and then `BARRIER=1`, or 2 s after `READY=1`. `systemd-notify` and
+    /// The new process is ready when it has said `READY=1` and then `BARRIER=1`, or 5 s after `READY=1`. `systemd-notify` and
     /// [`serve`](crate::serve) send both.
     ///
     /// The process inherits the environment, the working folder, and the standard streams. If it ends or is not ready in time, it is killed, and the
@@ -248,7 +248,7 @@ pub(crate) const HANDED_OVER: &str = "RPC_HANDED_OVER";
 const FIRST_FD: i32 = 3;
 /// The longest datagram that is read.
 const MAX_DATAGRAM: usize = 4096;
-/// How long a process that is ready may take to say `BARRIER=1`. Programs without it are heard, too.
-const BARRIER_WITHIN: Duration = Duration::from_secs(2);
+/// How long a process that is ready may take to say `BARRIER=1`. Not all programs say it.
+const BARRIER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a new process may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);

@@ -73,6 +73,7 @@ fn serves() {
 #[ignore = "a process of other tests"]
 fn notifies_slowly() {
     sd_notify::notify(&[NotifyState::Ready]).unwrap();
+    // Enough for a process that does not wait to have gone on.
     sleep(Duration::from_millis(100));
     // It fails if nobody reads there any more.
     sd_notify::notify(&[NotifyState::Custom("BARRIER=1")]).unwrap();
