@@ -1,6 +1,6 @@
 //! TLS handshakes and certificates.
 
-use std::{fs, time::SystemTime};
+use std::{env, fs, path::PathBuf, process, time::SystemTime};
 
 use rcgen::date_time_ymd;
 use rpc_runtime::{
@@ -14,6 +14,57 @@ use crate::tls::certs::{SERVER, Side, World};
 
 procedures!(TLS, "metrics.v1.Tls", 0x1_2380_0000);
 
+/// A certificate that is valid until 2040, and its key, in files that are removed at the end.
+struct CertificateFiles {
+    chain: PathBuf,
+    key: PathBuf,
+    side: &'static str,
+}
+
+impl CertificateFiles {
+    fn write(world: &World, of: Side, side: &'static str) -> Self {
+        let leaf = world
+            .root
+            .leaf(of, |params| params.not_after = date_time_ymd(2040, 1, 1));
+        let file = |name| env::temp_dir().join(format!("rpc-test-{}-metrics-{side}-{name}", process::id()));
+        let (chain, key) = (file("chain.pem"), file("key.pem"));
+        fs::write(&chain, leaf.chain_pem()).unwrap();
+        fs::write(&key, &leaf.key).unwrap();
+        Self { chain, key, side }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::pem_files(&self.chain, &self.key)
+    }
+
+    /// The seconds until it expires, as the metrics show them.
+    fn expiry(&self) -> f64 {
+        let name = format!("rpc_{}_certificate_expires_in_seconds", self.side);
+        number(&name, &[("certificate", &self.chain.to_string_lossy())])
+    }
+
+    fn are_shown(&self) {
+        let (left, expected) = (self.expiry(), until_2040());
+        assert!((left - expected).abs() < 60.0, "{left} and {expected}");
+    }
+
+    async fn are_gone(&self) {
+        within(async {
+            while self.expiry() != 0.0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for CertificateFiles {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.chain);
+        let _ = fs::remove_file(&self.key);
+    }
+}
+
 /// The seconds until the first second of 2040.
 fn until_2040() -> f64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -23,26 +74,9 @@ fn until_2040() -> f64 {
 #[tokio::test(crate = "test_support::gate")]
 async fn handshakes_are_counted_and_certificates_are_shown_until_they_are_gone() {
     let world = World::new();
-    let leaf = world.root.leaf(Side::Server, |params| {
-        params.not_after = date_time_ymd(2040, 1, 1)
-    });
-    let file =
-        |name: &str| std::env::temp_dir().join(format!("rpc-test-{}-metrics-{name}", std::process::id()));
-    let (chain, key) = (file("chain.pem"), file("key.pem"));
-    fs::write(&chain, leaf.chain_pem()).unwrap();
-    fs::write(&key, &leaf.key).unwrap();
-    let tls = ServerTls::builder(Identity::pem_files(&chain, &key))
-        .build()
-        .unwrap();
-    let label = chain.to_string_lossy().into_owned();
-    let expiry = || {
-        number(
-            "rpc_server_certificate_expires_in_seconds",
-            &[("certificate", &label)],
-        )
-    };
-    let (left, expected) = (expiry(), until_2040());
-    assert!((left - expected).abs() < 60.0, "{left} and {expected}");
+    let files = CertificateFiles::write(&world, Side::Server, "server");
+    let tls = ServerTls::builder(files.identity()).build().unwrap();
+    files.are_shown();
 
     let handshakes =
         |side: &str, result| number(&format!("rpc_{side}_tls_handshakes_total"), &[("result", result)]);
@@ -75,50 +109,20 @@ async fn handshakes_are_counted_and_certificates_are_shown_until_they_are_gone()
     within(client.close()).await.unwrap();
     server.stop().await;
     // Nothing shows it any more, so it is no reason for an alarm.
-    within(async {
-        while expiry() != 0.0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    fs::remove_file(chain).unwrap();
-    fs::remove_file(key).unwrap();
+    files.are_gone().await;
 }
 
 #[tokio::test(crate = "test_support::gate")]
 async fn the_certificate_of_a_client_is_shown_as_long_as_the_client_is_there() {
     let world = World::new();
-    let leaf = world.root.leaf(Side::Client, |params| {
-        params.not_after = date_time_ymd(2040, 1, 1)
-    });
-    let file = |name: &str| {
-        std::env::temp_dir().join(format!("rpc-test-{}-metrics-client-{name}", std::process::id()))
-    };
-    let (chain, key) = (file("chain.pem"), file("key.pem"));
-    fs::write(&chain, leaf.chain_pem()).unwrap();
-    fs::write(&key, &leaf.key).unwrap();
-    let label = chain.to_string_lossy().into_owned();
-    let expiry = || {
-        number(
-            "rpc_client_certificate_expires_in_seconds",
-            &[("certificate", &label)],
-        )
-    };
+    let files = CertificateFiles::write(&world, Side::Client, "client");
     let tls = ClientTls::builder()
         .roots(world.root.roots())
-        .identity(Identity::pem_files(&chain, &key))
+        .identity(files.identity())
         .build()
         .unwrap();
     let client = Client::builder("tls://127.0.0.1:1").tls(tls).connect_lazy();
-    let (left, expected) = (expiry(), until_2040());
-    assert!((left - expected).abs() < 60.0, "{left} and {expected}");
+    files.are_shown();
     drop::<Client>(client);
-    within(async {
-        while expiry() != 0.0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    fs::remove_file(chain).unwrap();
-    fs::remove_file(key).unwrap();
+    files.are_gone().await;
 }
