@@ -277,12 +277,12 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
                 "nothing came in {:?} after a PING: Http::keep_alive_timeout",
                 settings.keep_alive_timeout
             );
-            shared.server.note_cut(PeerCut::Silence, &text);
+            shared.server.note_cut(PeerCut::Silence, settings.text(&text));
             Ok(())
         }
         End::Resets => {
             let text = "too many calls are given up at once: Http::max_streams";
-            shared.server.note_cut(PeerCut::Excess, text);
+            shared.server.note_cut(PeerCut::Excess, settings.text(text));
             send_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await
         }
         End::Flood => {

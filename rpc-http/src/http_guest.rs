@@ -6,7 +6,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 use bytes::Bytes;
 #[cfg(feature = "routes")]
 use http::{Request, Response};
-use rpc_runtime::server::{Guest, GuestConnection};
+use rpc_runtime::{
+    inspect::{LimitInForce, LimitValue},
+    server::{Guest, GuestConnection},
+};
 
 use crate::opening;
 #[cfg(feature = "routes")]
@@ -36,6 +39,49 @@ pub(crate) struct Settings {
     pub(crate) routes: Option<Routes>,
     #[cfg(feature = "routes")]
     pub(crate) route_limits: RouteLimits,
+}
+
+impl Settings {
+    /// Returns `text`, which ends with the name of a setting: without that, if the user cannot set it.
+    pub(crate) fn text<'a>(&self, text: &'a str) -> &'a str {
+        #[cfg(feature = "routes")]
+        let text = self.route_limits.text(text);
+        text
+    }
+
+    /// Lists the numbers, each by the name of its setting.
+    fn limits(&self) -> Vec<LimitInForce> {
+        let default = Http::new().0;
+        let limit = |name, value: fn(&Self) -> LimitValue| {
+            LimitInForce::new(name, value(self), value(self) == value(&default))
+        };
+        let limits = [
+            limit("Http::max_streams", |of| LimitValue::Count(of.max_streams.into())),
+            limit("Http::max_header_list", |of| {
+                LimitValue::Bytes(of.max_header_list.into())
+            }),
+            limit("Http::keep_alive", |of| LimitValue::Time(of.keep_alive)),
+            limit("Http::keep_alive_timeout", |of| {
+                LimitValue::Time(of.keep_alive_timeout)
+            }),
+        ];
+        #[cfg(feature = "routes")]
+        if self.routes.is_some() {
+            let of_routes = [
+                limit("Http::max_body", |of| {
+                    LimitValue::Bytes(of.route_limits.max_body as u64)
+                }),
+                limit("Http::request_timeout", |of| {
+                    LimitValue::Time(of.route_limits.request_timeout)
+                }),
+                limit("Http::header_timeout", |of| {
+                    LimitValue::Time(of.route_limits.header_timeout)
+                }),
+            ];
+            return limits.into_iter().chain(of_routes).collect();
+        }
+        limits.into()
+    }
 }
 
 /// What a request for the routes may bring, and how long it may take.
@@ -236,6 +282,10 @@ impl Guest for Http {
             return &[b"h2", b"http/1.1"];
         }
         &[b"h2"]
+    }
+
+    fn limits(&self) -> Vec<LimitInForce> {
+        self.0.limits()
     }
 
     fn serve(&self, connection: GuestConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> {

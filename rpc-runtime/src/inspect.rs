@@ -47,6 +47,7 @@ pub use self::{
 pub use crate::api::{
     call_state::{CallState, CancelledBy},
     limit_value::LimitValue,
+    limits::LimitInForce,
 };
 #[doc(no_inline)]
 pub use crate::metrics::Side;

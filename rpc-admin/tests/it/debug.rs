@@ -135,6 +135,24 @@ async fn limits_and_procedures_are_shown() {
         limit["value"].as_u64().unwrap() > 0 && limit["unit"] == "count",
         "{limit}"
     );
+    let of_admin = |name: &str| {
+        let found = limits
+            .iter()
+            .find(|limit| limit["owner"] == *admin.address() && limit["name"] == name);
+        found.unwrap_or_else(|| panic!("{json}"))
+    };
+    let body = of_admin("Http::max_body");
+    assert!(
+        body["value"] == 4 << 10 && body["unit"] == "bytes" && body["from"] == "program",
+        "{body}"
+    );
+    let streams = of_admin("Http::max_streams");
+    assert!(
+        streams["value"] == 256 && streams["from"] == "default",
+        "{streams}"
+    );
+    let time = of_admin("Http::header_timeout");
+    assert!(time["value"] == 90.0 && time["unit"] == "seconds", "{time}");
     assert!(
         get(admin.address(), "/debug/limits")
             .await

@@ -7,7 +7,7 @@ use demo_api::demo::kv::v1::{FetchRequest, PingRequest, SleepRequest};
 use h2::Reason;
 use rpc_http::Http;
 use rpc_runtime::{Limits, server::Counters};
-use test_support::until;
+use test_support::{Logged, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -114,10 +114,22 @@ async fn a_flood_of_pings_ends_its_connection() {
 
 #[tokio::test]
 async fn a_silent_peer_is_given_up_and_counted() {
-    let server = TestServer::with_guest(Http::new().grpc().keep_alive(SHORT).keep_alive_timeout(SHORT)).await;
-    ended(raw(&server, PREFACE).await).await;
-    counted(&server, Counters::ended_by_silence, 1).await;
-    server.stop().await;
+    let logged = Logged::here();
+    let guest = Http::new().grpc().keep_alive(SHORT).keep_alive_timeout(SHORT);
+    for (guest, names_its_setting) in [(guest.clone(), true), (guest.with_fixed_limits(), false)] {
+        let server = TestServer::with_guest(guest).await;
+        ended(raw(&server, PREFACE).await).await;
+        counted(&server, Counters::ended_by_silence, 1).await;
+        server.stop().await;
+        let all = logged.all();
+        assert!(all.contains("nothing came in 50ms after a PING"), "{all}");
+        assert_eq!(
+            all.contains("Http::keep_alive_timeout"),
+            names_its_setting,
+            "{all}"
+        );
+        logged.clear();
+    }
 }
 
 #[tokio::test]

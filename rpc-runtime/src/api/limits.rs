@@ -276,13 +276,25 @@ limits! {
     }
 }
 
-/// A limit and its value.
+/// A limit of one connection, and its value.
+///
+/// A [`Guest`](crate::server::Guest) lists its own by [`Guest::limits`](crate::server::Guest::limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LimitInForce {
+pub struct LimitInForce {
     pub(crate) name: &'static str,
     pub(crate) value: LimitValue,
-    /// True if it has its default.
     pub(crate) is_default: bool,
+}
+
+impl LimitInForce {
+    /// Creates a limit. `name` is that of its setting, and `is_default` is true if nobody has set it.
+    pub fn new(name: &'static str, value: LimitValue, is_default: bool) -> Self {
+        Self {
+            name,
+            value,
+            is_default,
+        }
+    }
 }
 
 /// A number that is the value of a limit.

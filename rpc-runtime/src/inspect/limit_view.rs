@@ -60,7 +60,8 @@ impl LimitView {
     }
 
     /// Returns the name of the setting: the method of [`Limits`](crate::Limits), of
-    /// [`ServerBuilder`](crate::server::ServerBuilder) or of [`ClientBuilder`](crate::client::ClientBuilder).
+    /// [`ServerBuilder`](crate::server::ServerBuilder) or of [`ClientBuilder`](crate::client::ClientBuilder). The name of a setting of a
+    /// guest begins with its type, such as `Http::max_streams`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -103,7 +104,7 @@ impl fmt::Display for LimitView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<6} {:<28} {:<21} {:<10} from={:<8}",
+            "{:<6} {:<28} {:<24} {:<10} from={:<8}",
             self.side, self.owner, self.name, self.value, self.source
         )?;
         if let Some(used) = self.used {

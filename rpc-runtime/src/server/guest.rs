@@ -36,7 +36,7 @@ use crate::{
     client::acceptor::StreamAcceptor,
     conn::{Cut, Settings},
     driver::SharedConnection,
-    inspect::StreamTraffic,
+    inspect::{LimitInForce, StreamTraffic},
     metrics::{ProcedureCounts, Protocol, Shard, Side, Traffic},
     net::Stream,
     session::{CallValue, CallValues, lifecycle::Lifecycle},
@@ -60,6 +60,13 @@ pub trait Guest: fmt::Debug + Send + Sync + 'static {
     /// A TLS handshake offers them behind the id of our own protocol. A peer that has none of them is refused.
     fn alpn(&self) -> &'static [&'static [u8]] {
         &[]
+    }
+
+    /// Lists the limits that it has for a connection, for those who look into the process: `/debug/limits`, for example. Default: none.
+    ///
+    /// The [`Limits`] of the server are listed without it.
+    fn limits(&self) -> Vec<LimitInForce> {
+        Vec::new()
     }
 
     /// Serves a connection until it ends. The future is dropped at the end of a drain.

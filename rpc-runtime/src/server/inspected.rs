@@ -157,7 +157,8 @@ impl Owner for InspectedServer {
             return Vec::new();
         }
         let of_each = server.view().settings().limits().list(SERVER_KEEP_ALIVE);
-        let of_each = of_each.into_iter().map(OwnerLimit::from);
+        let of_guest = server.guest().map(|guest| guest.limits()).unwrap_or_default();
+        let of_each = of_each.into_iter().chain(of_guest).map(OwnerLimit::from);
         self.own_limits(&server).into_iter().chain(of_each).collect()
     }
 }

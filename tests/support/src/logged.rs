@@ -93,6 +93,11 @@ impl Logged {
         found.map(|line| line.pick(fields)).collect()
     }
 
+    /// Forgets what was logged so far.
+    pub fn clear(&self) {
+        self.lines.lock().unwrap().clear();
+    }
+
     /// Returns everything that was logged, at any level and target, as one text.
     pub fn all(&self) -> String {
         format!("{:?}", self.lines.lock().unwrap())

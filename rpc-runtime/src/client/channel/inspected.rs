@@ -58,11 +58,11 @@ impl Owner for InspectedChannel {
         let Some(channel) = self.0.upgrade() else {
             return Vec::new();
         };
-        let time = LimitInForce {
-            name: "connect_timeout",
-            value: LimitValue::Time(channel.connect_timeout),
-            is_default: channel.connect_timeout == CONNECT_TIMEOUT,
-        };
+        let time = LimitInForce::new(
+            "connect_timeout",
+            LimitValue::Time(channel.connect_timeout),
+            channel.connect_timeout == CONNECT_TIMEOUT,
+        );
         let of_each = channel.settings.limits().list(CLIENT_KEEP_ALIVE);
         [time].into_iter().chain(of_each).map(OwnerLimit::from).collect()
     }
