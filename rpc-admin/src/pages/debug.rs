@@ -66,6 +66,14 @@ impl Format {
     }
 }
 
+/// The first line of a page: how many it lists.
+fn heading(count: usize, name: &str) -> String {
+    match count {
+        1 => format!("1 {}\n", name.trim_end_matches('s')),
+        _ => format!("{count} {name}\n"),
+    }
+}
+
 /// Writes a list: a line for each entry, or an object for each under `name`.
 fn list<T: Display>(
     format: Format,
@@ -79,7 +87,7 @@ fn list<T: Display>(
             json(&json!({ name: objects, "left_out": found.left_out() }))
         }
         Format::Text => {
-            let mut lines = format!("{} {name}\n", found.entries().len());
+            let mut lines = heading(found.entries().len(), name);
             for entry in found {
                 lines.push_str(entry.to_string().trim_end());
                 lines.push('\n');

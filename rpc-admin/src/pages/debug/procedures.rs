@@ -8,7 +8,7 @@ use rpc_runtime::metrics::ProcedureCalls;
 use rpc_services::Measured;
 use serde_json::{Map, Value, json};
 
-use super::{Format, seconds};
+use super::{Format, heading, seconds};
 use crate::{
     pages::answers::{json, text},
     query::Query,
@@ -37,10 +37,7 @@ pub(super) async fn write(mut query: Query<'_>, format: Format) -> Result<Respon
         }
         Format::Text => {
             let lines: String = procedures.iter().map(|one| line(&measured, one)).collect();
-            text(
-                StatusCode::OK,
-                format!("{} procedures\n{lines}", procedures.len()),
-            )
+            text(StatusCode::OK, heading(procedures.len(), "procedures") + &lines)
         }
     })
 }
