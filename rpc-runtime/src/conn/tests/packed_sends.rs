@@ -28,6 +28,11 @@ pub(super) fn account(pair: &Pair) -> Progress {
     pair.server.conn.theirs.account().progress()
 }
 
+/// How many requests of the peer have missed their deadline.
+pub(super) fn missed_deadlines(pair: &Pair) -> u64 {
+    pair.server.conn.snapshot(pair.now).missed_deadlines
+}
+
 pub(super) fn dropped(pair: &Pair, reason: DropReason) -> u64 {
     let dropped = account(pair).dropped.into_iter();
     dropped
@@ -258,6 +263,7 @@ fn requests_of_a_packed_frame_expire_each_where_it_stands() {
     assert_eq!((account(&pair).handled, account(&pair).expired), (1, 2));
     pair.server.conn.end(runs.id, End::Dropped, pair.now);
     assert_eq!((account(&pair).handled, account(&pair).expired), (1, 3));
+    assert_eq!(missed_deadlines(&pair), 3);
     assert_left(&pair);
 }
 

@@ -1,7 +1,7 @@
 //! Packed frames of one-way requests whose handlers run one after the other.
 
 use super::{
-    packed_sends::{account, assert_left, dropped, packed, with_row},
+    packed_sends::{account, assert_left, dropped, missed_deadlines, packed, with_row},
     *,
 };
 use crate::{
@@ -133,12 +133,14 @@ fn a_row_that_is_late_expires_where_its_handlers_did_not_start() {
     assert_eq!(pair.server.conn.poll_timeout(), Some(ms(5)));
     pair.advance(ms(5));
     assert_eq!(ends(&pair), (0, 0, 0, 0));
+    assert_eq!(missed_deadlines(&pair), 4);
     part(&mut pair, 3);
     assert_eq!(is_unwanted(&mut pair, 3), Some(Unwanted::Deadline));
     put_back(&mut pair, 5);
     assert_eq!(ends(&pair), (1, 0, 2, 0));
     pair.server.conn.end(CallId(3), End::Dropped, pair.now);
     assert_eq!(ends(&pair), (1, 0, 3, 0));
+    assert_eq!(missed_deadlines(&pair), 4);
     assert!(!pair.server.has_request());
     assert_left(&pair);
 }
