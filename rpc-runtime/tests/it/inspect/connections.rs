@@ -128,6 +128,9 @@ async fn a_peer_that_does_not_read_is_seen_with_its_backlog_and_for_how_long() {
         "{stalled:?}"
     );
     assert!(deaf.held_bytes() > 400_000, "{deaf}");
+    let memory = super::limits::limit(Side::Server, &server.address, "max_buffered_bytes");
+    assert!(memory.used() > Some(400_000), "{memory}");
+    assert_eq!(memory.used_by(), Some(deaf.id()));
     assert!(deaf.backlog_bytes() > 50_000 && deaf.calls_served() > 0, "{deaf}");
     assert!(
         deaf.bytes_sent() <= 1000 && deaf.bytes_received() > 500_000,

@@ -8,7 +8,7 @@ use test_support::{lab::*, within};
 
 use super::{found, only};
 
-fn limit(side: Side, owner: &str, name: &str) -> LimitView {
+pub(super) fn limit(side: Side, owner: &str, name: &str) -> LimitView {
     let all = inspect::limits().into_iter();
     let mut own = all.filter(|one| one.side() == side && one.owner() == owner && one.name() == name);
     own.next()
