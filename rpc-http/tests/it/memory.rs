@@ -10,7 +10,7 @@ use rpc_runtime::{
     middleware::{self, Next, ServerCall},
     server::ServerHandle,
 };
-use test_support::until;
+use test_support::{Logged, until};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
@@ -305,6 +305,7 @@ async fn a_call_that_waits_for_its_turn_counts() {
 
 #[tokio::test]
 async fn a_caller_that_holds_its_part_is_refused_more_and_others_are_not() {
+    let logged = Logged::here();
     let server =
         TestServer::start_with("tcp://127.0.0.1:0", |server| server.max_buffered_bytes(3 << 20)).await;
     let native = server.native().await;
@@ -329,6 +330,8 @@ async fn a_caller_that_holds_its_part_is_refused_more_and_others_are_not() {
     };
     let answer = Answer::read(refused).await;
     assert_eq!(answer.code(), "8", "{answer:?}");
+    let named = logged.picked("a limit refuses requests", &["limit"]);
+    assert_eq!(named, ["ServerBuilder::max_buffered_bytes"]);
     assert!(open.len() >= 8, "{} calls hold their half", open.len());
     // A third of 3 MiB, and the calls themselves.
     assert!(server.handle.buffered_bytes() <= 1_100_000);

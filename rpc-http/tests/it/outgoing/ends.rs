@@ -175,3 +175,22 @@ async fn keep_alive_asks_a_quiet_server_again_and_again_and_gives_up_a_dead_one(
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_ping_is_waited_for_after_the_last_call_has_ended() {
+    let dead = super::raw::RawServer::bind().await;
+    let quick = Grpc::new()
+        .keep_alive(Duration::from_millis(5))
+        // Time for a slow machine to make the call.
+        .keep_alive_timeout(Duration::from_secs(1));
+    let kv: KvClient = KvClient::builder(dead.address()).protocol(quick).connect_lazy();
+    let call = tokio::spawn({
+        let kv = kv.clone();
+        async move { kv.send_recv().timeout(None).noop().await }
+    });
+    let mut connection = dead.accept().await;
+    connection.request().await;
+    connection.unanswered_ping().await;
+    call.abort();
+    connection.closed().await;
+}

@@ -91,25 +91,46 @@ impl RawConnection {
         }
     }
 
+    /// Reads until a PING of the caller, and answers none.
+    pub(super) async fn unanswered_ping(&mut self) {
+        loop {
+            let frame = timeout(LONG, self.read()).await.expect("a PING in time");
+            if frame.expect("a PING").kind == PING {
+                return;
+            }
+        }
+    }
+
+    /// Reads until the caller closes the connection, and answers nothing.
+    pub(super) async fn closed(&mut self) {
+        let closed = async { while self.read().await.is_some() {} };
+        timeout(LONG, closed).await.expect("an end in time");
+    }
+
     /// Reads the next frame, and answers it if it asks for that.
     async fn answered(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).await.ok()?;
-        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; len as usize];
-        self.0.read_exact(&mut payload).await.ok()?;
-        let frame = Frame {
-            kind: head[3],
-            flags: head[4],
-            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
-            payload,
-        };
+        let frame = self.read().await?;
         match frame.kind {
             SETTINGS if frame.flags & ACK == 0 => self.write(SETTINGS, ACK, 0, &[]).await,
             PING if frame.flags & ACK == 0 => self.write(PING, ACK, 0, &frame.payload).await,
             _ => {}
         }
         Some(frame)
+    }
+
+    /// Reads the next frame; none at the end of the connection.
+    async fn read(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await.ok()?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; len as usize];
+        self.0.read_exact(&mut payload).await.ok()?;
+        Some(Frame {
+            kind: head[3],
+            flags: head[4],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            payload,
+        })
     }
 
     /// Reads a whole request. Returns its stream.

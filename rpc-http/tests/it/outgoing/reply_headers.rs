@@ -29,6 +29,8 @@ async fn start() -> (TestServer, Seen) {
                 let cx = call.context().clone();
                 kept.lock().unwrap().push(cx.metadata().clone());
                 add_initial_metadata(&cx, "x-zone", "b")?;
+                // As many servers do.
+                add_initial_metadata(&cx, "date", "Mon, 30 Nov 2026 12:00:00 GMT")?;
                 cx.add_reply_metadata("x-cost", "7")?;
                 next.run(call).await
             }
@@ -54,6 +56,7 @@ async fn headers_of_an_answer_are_told_apart_from_its_trailers() {
     let (_, receipt) = call.fetch("dog").with_receipt().await.unwrap();
     assert_eq!(both(&headers.get().unwrap()), (Some("b"), None));
     assert_eq!(both(receipt.metadata()), (None, Some("7")));
+    assert!(!headers.get().unwrap().contains_key("date"), "it is HTTP's");
     // It is for this process alone.
     assert!(!seen.lock().unwrap()[0].contains_key(ReplyHeaders::KEY));
     // A failure has both, too.
