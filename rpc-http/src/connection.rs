@@ -77,14 +77,34 @@ pub(crate) async fn serve(
     server: GuestServer,
     handshake: GuestHandshake,
 ) {
+    // Boxed, because it is long, and soon over.
+    let opened = Box::pin(open(settings, stream, server, handshake)).await;
+    let Some((shared, connection)) = opened else {
+        return;
+    };
+    match accept(&shared, connection).await {
+        Ok(()) => tracing::debug!(peer = shared.server.peer().address(), "HTTP/2 connection closed"),
+        Err(error) => note_failure(&shared, &error),
+    }
+}
+
+/// Shakes hands with a peer, and connects a client for it. None if the connection is over.
+///
+/// The connection is boxed, because it is long, and each future that it passes keeps room for it.
+async fn open(
+    settings: Settings,
+    stream: GuestStream,
+    server: GuestServer,
+    handshake: GuestHandshake,
+) -> Option<(Arc<Shared>, Box<Connection>)> {
     let peer = server.peer().address().to_owned();
     let (mut connection, traffic) = tokio::select! {
         biased;
-        shaken = shake_hands(&settings, &server, stream) => match shaken {
-            Some(shaken) => shaken,
-            None => return,
-        },
-        () = server.draining() => return opening::note_drain(&server),
+        shaken = shake_hands(&settings, &server, stream) => shaken?,
+        () = server.draining() => {
+            opening::note_drain(&server);
+            return None;
+        }
     };
     drop(handshake);
     tracing::debug!(peer, "HTTP/2 connection opened");
@@ -94,7 +114,7 @@ pub(crate) async fn serve(
             tracing::debug!(peer, %error, "the server drains");
             // It says that no call was taken.
             let _ = send_away(&mut connection, Reason::NO_ERROR).await;
-            return;
+            return None;
         }
     };
     let shared = Arc::new(Shared {
@@ -104,10 +124,7 @@ pub(crate) async fn serve(
         unwritten: Arc::default(),
         settings,
     });
-    match accept(&shared, connection).await {
-        Ok(()) => tracing::debug!(peer, "HTTP/2 connection closed"),
-        Err(error) => note_failure(&shared, &error),
-    }
+    Some((shared, connection))
 }
 
 /// Shakes hands with a peer. None if that failed, which is counted and logged.
@@ -115,7 +132,7 @@ async fn shake_hands(
     settings: &Settings,
     server: &GuestServer,
     stream: GuestStream,
-) -> Option<(Connection, Arc<Traffic>)> {
+) -> Option<(Box<Connection>, Arc<Traffic>)> {
     let stream = match server.peer().transport() {
         Transport::Unix => AnyAuthority::of_unix_peer(stream),
         _ => AnyAuthority::unchanged(stream),
@@ -131,7 +148,7 @@ async fn shake_hands(
     );
     let traffic = Arc::clone(stream.traffic());
     match builder(settings, server).handshake(stream).await {
-        Ok(connection) => Some((connection, traffic)),
+        Ok(connection) => Some((Box::new(connection), traffic)),
         Err(error) if error.is_io() => {
             opening::note_loss(server, &error);
             None
@@ -196,7 +213,7 @@ fn builder(settings: &Settings, server: &GuestServer) -> server::Builder {
 ///
 /// One task drives the connection and answers its requests: it has little to do but to hand them on. A call that may have to compress
 /// has a task of its own.
-async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), h2::Error> {
+async fn accept(shared: &Arc<Shared>, mut connection: Box<Connection>) -> Result<(), h2::Error> {
     let settings = &shared.settings;
     let begun = Instant::now();
     let mut keep_alive = connection.ping_pong().map(|pings| {

@@ -18,18 +18,22 @@ pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
         spoken = preface::read(&mut stream) => spoken,
         () = server.draining() => return note_drain(&server),
     };
+    // What most connections do not need is boxed, because a future keeps room for the longest of its parts.
     match spoken {
         Ok(Spoken::Http2) => connection::serve(settings, stream, server, handshake).await,
         #[cfg(feature = "routes")]
         Ok(Spoken::Http1(begun)) if settings.routes.is_some() => {
-            crate::routes::http1::serve(settings, stream, begun, server, handshake).await;
+            Box::pin(crate::routes::http1::serve(
+                settings, stream, begun, server, handshake,
+            ))
+            .await;
         }
         Ok(Spoken::Http1(_)) => {
             server.note_cut(
                 PeerCut::HandshakeRejected,
                 "peer speaks HTTP/1, and gRPC needs HTTP/2",
             );
-            preface::answer_http1(&mut stream).await;
+            Box::pin(preface::answer_http1(&mut stream)).await;
         }
         Ok(Spoken::Unknown) => {
             server.note_cut(PeerCut::HandshakeRejected, "peer does not begin as HTTP/2 does");

@@ -3,6 +3,7 @@
 mod baton;
 mod breaker;
 mod connection_stream;
+mod read_turn;
 pub(crate) mod runtime;
 mod send_turn;
 mod shared_connection;
@@ -26,6 +27,7 @@ pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
     breaker::Breaker,
     connection_stream::ConnectionStream,
+    read_turn::ReadTurn,
     send_turn::SendTurn,
     shared_connection::{Clock, Locked, SharedConnection, Wakes},
 };

@@ -64,24 +64,20 @@ impl Prefixed {
         self.decompress(is_compressed, message).map(Some)
     }
 
-    /// Gives the messages that are whole and not compressed to `take`, until it returns false: then that one stays. Each costs less than
-    /// by [`Prefixed::take`], which has to come next: it also finds what is malformed.
-    pub(crate) fn read_arrived(&mut self, mut take: impl FnMut(&[u8]) -> bool) {
-        let mut read = 0;
-        while let Some(message) = self.plain_at(read).filter(|message| take(message)) {
-            read += PREFIX + message.len();
-        }
-        self.unread.advance(read);
-    }
-
-    /// The message `at` so many bytes, if it is whole, not compressed and not too long.
-    fn plain_at(&self, at: usize) -> Option<&[u8]> {
-        let (prefix, rest) = self.unread[at..].split_first_chunk::<PREFIX>()?;
-        let [0, len @ ..] = *prefix else {
-            return None;
+    /// Gives the messages that are whole and not compressed to `take`. If that returns false, the last one that it was given stays. Each costs
+    /// less than by [`Prefixed::take`], which has to come next: it also finds what is malformed.
+    pub(crate) fn read_arrived(&mut self, take: impl FnOnce(&mut Arrived<'_>) -> bool) {
+        let mut arrived = Arrived {
+            unread: &self.unread,
+            max: self.max,
+            last: 0,
+            end: 0,
         };
-        let len = usize::try_from(u32::from_be_bytes(len)).ok()?;
-        rest.get(..len).filter(|_| len <= self.max)
+        let read = match take(&mut arrived) {
+            true => arrived.end,
+            false => arrived.last,
+        };
+        self.unread.advance(read);
     }
 
     /// Reads the five bytes before a message, if they are all there.
@@ -110,6 +106,31 @@ impl Prefixed {
             true => self.encoding.decompress(&message, self.max),
             false => Ok(message),
         }
+    }
+}
+
+/// The messages at the beginning of what is unread that are whole, not compressed and not too long.
+pub(crate) struct Arrived<'a> {
+    unread: &'a [u8],
+    max: usize,
+    /// Where the last one that was given begins, and where it ends.
+    last: usize,
+    end: usize,
+}
+
+impl<'a> Iterator for Arrived<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (prefix, rest) = self.unread[self.end..].split_first_chunk::<PREFIX>()?;
+        let [0, len @ ..] = *prefix else {
+            return None;
+        };
+        let len = usize::try_from(u32::from_be_bytes(len)).ok()?;
+        let message = rest.get(..len).filter(|_| len <= self.max)?;
+        (self.last, self.end) = (self.end, self.end + PREFIX + len);
+        Some(message)
     }
 }
 
@@ -176,12 +197,14 @@ mod tests {
             let mut given = Vec::new();
             // The second one is refused at first, and comes again.
             for (may_have, has) in [(1, 1), (9, 3)] {
-                unread.read_arrived(|message| {
-                    let takes = given.len() < may_have;
-                    if takes {
-                        given.push(message.to_vec());
-                    }
-                    takes
+                unread.read_arrived(|arrived| {
+                    arrived.all(|message| {
+                        let takes = given.len() < may_have;
+                        if takes {
+                            given.push(message.to_vec());
+                        }
+                        takes
+                    })
                 });
                 assert_eq!(given.len(), has, "{end:?}");
             }

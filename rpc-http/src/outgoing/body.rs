@@ -19,11 +19,17 @@ pub(super) enum Part {
 pub(super) struct Over;
 
 /// Sends some bytes, at least one, once the server has room for them.
+///
+/// The last ones are given to h2 at once, unless they are many. It waits for the room, and a request without a stream goes out in one write: it
+/// has no room before its headers are written.
 pub(super) async fn send(
     body: &mut SendStream<MessageBytes>,
     mut bytes: MessageBytes,
     part: Part,
 ) -> Result<(), Over> {
+    if part == Part::Last && bytes.remaining() <= AT_ONCE {
+        return body.send_data(bytes, true).map_err(|_| Over);
+    }
     body.reserve_capacity(bytes.remaining());
     while bytes.has_remaining() {
         if body.capacity() == 0 {
@@ -37,4 +43,45 @@ pub(super) async fn send(
         }
     }
     Ok(())
+}
+
+/// How many bytes h2 gets before it has room for them.
+const AT_ONCE: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use bytes::Bytes;
+    use h2::client;
+    use http::Request;
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::grpc::encoding::Encoding;
+
+    #[tokio::test]
+    async fn only_the_last_bytes_go_with_the_headers() {
+        let (stream, _server) = duplex(1 << 10);
+        let (mut requests, _connection) = client::Builder::new().handshake(stream).await.unwrap();
+        let long = vec![7; AT_ONCE].into();
+        let short = Bytes::from_static(b"abc");
+        for (message, part, goes) in [
+            (short.clone(), Part::Last, true),
+            (short, Part::Middle, false),
+            (long, Part::Last, false),
+        ] {
+            let head = Request::post("http://kv/a").body(()).unwrap();
+            let (_response, mut body) = requests.send_request(head, false).unwrap();
+            let bytes = MessageBytes::new(message, Encoding::Identity);
+            let mut sending = pin!(send(&mut body, bytes, part));
+            // The connection is not driven, so the headers are not written, and there is no room.
+            let polled = sending.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(polled.is_ready(), goes, "{part:?}");
+        }
+    }
 }

@@ -7,7 +7,10 @@ use h2::RecvStream;
 use http::HeaderMap;
 use rpc_runtime::{Status, codec::RawMessage};
 
-use crate::grpc::{encoding::Encoding, prefixed::Prefixed};
+use crate::grpc::{
+    encoding::Encoding,
+    prefixed::{Arrived, Prefixed},
+};
 
 /// The messages of an answer's body. At most one message and one window are held.
 pub(super) struct Messages {
@@ -58,8 +61,8 @@ impl Messages {
         }
     }
 
-    /// Gives the messages that have arrived and are not compressed to `take`, until it returns false: then that one is the next.
-    pub(super) fn read_arrived(&mut self, take: impl FnMut(&[u8]) -> bool) {
+    /// Gives the messages that have arrived and are not compressed to `take`. If that returns false, the last one that it was given is the next.
+    pub(super) fn read_arrived(&mut self, take: impl FnOnce(&mut Arrived<'_>) -> bool) {
         self.unread.read_arrived(take);
     }
 

@@ -62,7 +62,7 @@ pub(super) async fn receive(
     while let Some(message) = messages.next().await.map_err(broken)? {
         replied = Replied::Yes;
         replies.send(message).await.map_err(malformed)?;
-        messages.read_arrived(|message| replies.add(message));
+        messages.read_arrived(|arrived| replies.add_all(arrived));
     }
     let trailers = messages.trailers().await.map_err(broken)?;
     let trailers = trailers.ok_or_else(|| malformed(Status::internal(NO_TRAILERS)))?;

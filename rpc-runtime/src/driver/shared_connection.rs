@@ -187,6 +187,14 @@ impl SharedConnection {
         self.lock_leased().conn.add_on_lease(id, message)
     }
 
+    /// Adds messages of a stream as [`SharedConnection::add_data`] does, in one visit. Returns true if all were added, and otherwise the
+    /// last one that was taken of `messages` has to go by [`Connection::poll_data`]. `messages` run under the lock.
+    #[inline]
+    pub(crate) fn add_all_data<P: Payload>(&self, id: CallId, mut messages: impl Iterator<Item = P>) -> bool {
+        let mut state = self.lock_leased();
+        messages.all(|message| state.conn.add_on_lease(id, &message))
+    }
+
     /// Adds a one-way request to the last frame of the output: see [`Connection::join_send`]. Returns false if it has to go by
     /// [`Connection::poll_send`].
     ///

@@ -459,7 +459,9 @@ pub(super) async fn serve<E>(
         server: server.clone(),
         handshake: GuestHandshake { _end: end },
     };
-    let serving = until(server.overdue(), guest.serve(connection));
+    // Boxed, because `until` and `unless` keep room for it twice.
+    let (limit, overdue) = (Box::pin(limit), Box::pin(server.overdue()));
+    let serving = until(overdue, guest.serve(connection));
     let mut serving = pin!(until(host.lifecycle().closed(), serving));
     match unless(unless(limit, has_ended), serving.as_mut()).await {
         Ok(_) => {}

@@ -205,15 +205,17 @@ impl OutgoingReplies {
         }
     }
 
-    /// Hands a short reply of a stream to the caller, if it fits beside the one before. Returns false if it has to be sent by
-    /// [`OutgoingReplies::send`].
+    /// Hands short replies of a stream to the caller, as long as they fit beside the one before. Returns true if all were handed over.
+    /// Otherwise the last one that was taken of `replies` has to be sent by [`OutgoingReplies::send`].
     ///
-    /// It costs less than `send`, so call it for the replies that have arrived together with one that was sent.
+    /// Each costs less than by `send`, so call it for the replies that have arrived together with one that was sent. The connection is
+    /// locked meanwhile, so `replies` must not wait, and must not use it.
     #[inline]
-    pub fn add(&mut self, reply: &[u8]) -> bool {
+    pub fn add_all<'a>(&mut self, replies: impl IntoIterator<Item = &'a [u8]>) -> bool {
+        let mut replies = replies.into_iter();
         match &self.0 {
-            ReplySink::One(_) => false,
-            ReplySink::Many(replies) => replies.add_slice(reply),
+            ReplySink::One(_) => replies.next().is_none(),
+            ReplySink::Many(many) => many.add_slices(replies),
         }
     }
 }

@@ -111,11 +111,18 @@ impl<T: Message + 'static> Replies<T> {
 }
 
 impl Replies<RawMessage> {
-    /// Adds `message` to the frame that holds the last one, as [`Replies::forward`] does. Returns false if it has to be sent.
+    /// Adds `messages` to the frame that holds the last one, as [`Replies::forward`] does. Returns true if all were added, and otherwise the
+    /// last one that was taken has to be sent.
     #[inline]
-    pub(super) fn add_slice(&self, message: &[u8]) -> bool {
-        self.session.server().compression().is_none()
-            && self.session.shared().add_data(self.id, &EncodedSlice(message))
+    pub(super) fn add_slices<'a>(&self, mut messages: impl Iterator<Item = &'a [u8]>) -> bool {
+        match self.session.server().compression() {
+            None => self
+                .session
+                .shared()
+                .add_all_data(self.id, messages.map(EncodedSlice)),
+            // Each has to be compressed.
+            Some(_) => messages.next().is_none(),
+        }
     }
 }
 

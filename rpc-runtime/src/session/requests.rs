@@ -11,13 +11,12 @@ use std::{
 
 use futures_core::Stream;
 use prost::Message;
-use tokio::task::coop;
 
 use super::decoding::unreadable;
 use crate::{
     Procedure, Result, Status,
     conn::{CallId, Next},
-    driver::Clock,
+    driver::{Clock, ReadTurn},
     layer::RawMessage,
     message::{decode::DecodeFailure, growth::Budget, unread_rows::Unread},
     session::Session,
@@ -49,6 +48,7 @@ pub struct Requests<T> {
     id: CallId,
     procedure: &'static Procedure,
     unread: Unread,
+    turn: ReadTurn,
     /// True once the end or an error was read.
     ended: bool,
     message: PhantomData<fn() -> T>,
@@ -67,6 +67,7 @@ impl<T: Message + Default> Requests<T> {
             id,
             procedure,
             unread,
+            turn: ReadTurn::default(),
             ended: false,
             message: PhantomData,
         }
@@ -87,19 +88,11 @@ impl<T: Message + Default> Requests<T> {
 
     #[inline]
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>>> {
-        // A loop that reads must let other tasks run.
-        let coop = ready!(coop::poll_proceed(cx));
+        ready!(self.turn.poll_proceed(cx));
         match self.unread.next() {
-            Some(Ok(message)) => {
-                coop.made_progress();
-                Poll::Ready(Ok(Some(message)))
-            }
+            Some(Ok(message)) => Poll::Ready(Ok(Some(message))),
             Some(Err(failure)) => Poll::Ready(Err(self.end_unreadable(failure))),
-            None => {
-                let next = ready!(self.poll_more(cx));
-                coop.made_progress();
-                Poll::Ready(next)
-            }
+            None => self.poll_more(cx),
         }
     }
 

@@ -12,7 +12,6 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use prost::Message;
-use tokio::task::coop;
 use tracing::debug;
 
 use super::{
@@ -27,6 +26,7 @@ use crate::{
     Code, Error, Metadata,
     client::errors,
     conn::{CallFailure, Next},
+    driver::ReadTurn,
     layer::{Answer, RawMessage},
     message::{decode::DecodeFailure, unread_rows::Unread},
     trace::ClientSpan,
@@ -57,6 +57,7 @@ pub struct Streaming<T> {
     state: StreamingState,
     /// Messages that have arrived and were not asked for yet.
     unread: Unread,
+    turn: ReadTurn,
     /// Opens the call again after a failure, until a message was read.
     reopen: Option<Reopen>,
     /// True if a message was read, or the end.
@@ -92,6 +93,7 @@ impl<T: Message + Default> Streaming<T> {
             call,
             state: StreamingState::Open,
             unread,
+            turn: ReadTurn::default(),
             reopen,
             is_read: false,
             receipt: None,
@@ -143,13 +145,11 @@ impl<T: Message + Default> Streaming<T> {
 
     #[inline]
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
-        // A loop that reads must let other tasks run.
-        let coop = ready!(coop::poll_proceed(cx));
+        ready!(self.turn.poll_proceed(cx));
         let next = match self.layered {
             None => ready!(self.poll_read(cx)),
             Some(_) => ready!(self.poll_layered_within_span(cx)),
         };
-        coop.made_progress();
         if !matches!(next, Ok(Some(_))) {
             self.count_end(&next);
             self.end_span(&next);

@@ -75,7 +75,8 @@ pub(super) async fn serve_either(
         opening.await.unwrap_or(Ok(Some(Opening::Ours)))
     };
     let handshake = admission.as_mut().map(|one| &mut one.handshake);
-    match unless(limit(&server, handshake), opening).await {
+    // Boxed, because it is longer than what follows, and soon over.
+    match Box::pin(unless(limit(&server, handshake), opening)).await {
         Err(cut) => note_cut(&server, &peer, cut),
         Ok(Err(error)) => note_failure(&server, &peer, &error),
         Ok(Ok(None)) => tracing::debug!(peer = peer.address(), "a peer left before its first byte"),
