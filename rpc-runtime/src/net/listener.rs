@@ -381,7 +381,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::net::{self, os::local_address};
+    use crate::net::{
+        self,
+        os::{HAS_PIPES, local_address},
+    };
 
     /// Connects to the first place of an address.
     async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
@@ -414,14 +417,17 @@ mod tests {
     async fn keeps_those_who_wait(address: &Address) {
         let listener = Listener::bind(address).await.unwrap();
         let address = Address::parse(listener.address()).unwrap();
+        // Of a pipe one client can wait to be accepted. Others wait until they can connect.
+        let is_pipe = matches!(address, Address::Local(_)) && HAS_PIPES;
+        let count = if is_pipe { 1 } else { 3 };
         let mut clients = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..count {
             let (mut client, _) = connect(&address).await.unwrap();
             client.write_all(b"hello").await.unwrap();
             clients.push(client);
         }
         let left = listener.close().await;
-        assert_eq!(left.len(), 3, "{address}");
+        assert_eq!(left.len(), count, "{address}");
         for (mut server, peer) in left {
             assert!(address.to_string().starts_with("tcp") || address.to_string() == peer.address());
             let mut buf = [0; 5];

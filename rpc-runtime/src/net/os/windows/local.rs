@@ -315,13 +315,13 @@ mod tests {
 
     use super::{super::own_user, *};
 
-    fn name(test: &str) -> PathBuf {
+    fn pipe(test: &str) -> PathBuf {
         PathBuf::from(format!("rpc-{}-{test}", std::process::id()))
     }
 
     #[tokio::test]
     async fn both_ends_know_the_user_and_the_process_of_the_other() {
-        let name = name("credentials");
+        let name = pipe("credentials");
         let listener = LocalListener::bind(&name).unwrap();
         let client = connect_local(&name).await.unwrap();
         let server = listener.accept().await.unwrap();
@@ -334,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_belongs_to_the_first_who_listens() {
-        let name = name("first");
+        let name = pipe("first");
         let listener = LocalListener::bind(&name).unwrap();
         let taken = LocalListener::bind(&name).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse, "{taken}");
@@ -344,7 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_direction_ends_and_the_other_goes_on() {
-        let name = name("half");
+        let name = pipe("half");
         let listener = LocalListener::bind(&name).unwrap();
         let mut client = connect_local(&name).await.unwrap();
         let mut server = listener.accept().await.unwrap();
@@ -361,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_client_gets_an_instance_of_its_own() {
-        let name = name("many");
+        let name = pipe("many");
         let listener = LocalListener::bind(&name).unwrap();
         let connecting = tokio::spawn({
             let name = name.clone();
@@ -382,7 +382,7 @@ mod tests {
         }
         assert_eq!(numbers, [0, 1, 2, 3, 4]);
         connecting.await.unwrap();
-        let error = connect_local(&super::tests::name("absent")).await.unwrap_err();
+        let error = connect_local(&pipe("absent")).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
     }
 }

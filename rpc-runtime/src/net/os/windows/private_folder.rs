@@ -14,7 +14,10 @@ use windows_sys::Win32::Storage::FileSystem::{
     CreateDirectoryW, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT,
 };
 
-use super::security::{OwnUserOnly, ok, own_user, owner};
+use super::{
+    super::User,
+    security::{OwnUserOnly, ok, own_user, owner},
+};
 
 /// A folder that only our own user can use. Administrators can take it over.
 #[derive(Debug)]
@@ -59,22 +62,30 @@ impl PrivateFolder {
     ///
     /// `PermissionDenied` for a folder of another user; `NotADirectory` for a link or a file; the OS's error if there is nothing.
     pub(crate) fn find(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path).map_err(|error| at(path, &error))?;
-        if !found.is_dir() || is_link(found.file_attributes()) {
-            let text = format!("{} is not a folder", path.display());
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
-        }
-        let owner = owner(&wide(path)).map_err(|error| at(path, &error))?;
-        if own_user().as_ref() != Some(&owner) {
-            let text = format!("{} belongs to the user with {owner}", path.display());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        }
+        let own =
+            own_user().ok_or_else(|| io::Error::other("the OS does not tell the user of this process"))?;
+        check(path, &own)?;
         Ok(Self(path.to_owned()))
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// Checks that `path` is a folder of `user`, without following a link there.
+fn check(path: &Path, user: &User) -> io::Result<()> {
+    let found = fs::symlink_metadata(path).map_err(|error| at(path, &error))?;
+    if !found.is_dir() || is_link(found.file_attributes()) {
+        let text = format!("{} is not a folder", path.display());
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
+    }
+    let owner = owner(&wide(path)).map_err(|error| at(path, &error))?;
+    if *user == owner {
+        return Ok(());
+    }
+    let text = format!("{} belongs to the user with {owner}", path.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 /// Makes a file that is not there yet. Who may read it is inherited from its folder; it follows no link.
@@ -183,7 +194,11 @@ pub(crate) mod tests {
 
     #[test]
     fn a_folder_of_another_user_is_refused() {
-        let error = PrivateFolder::find(Path::new(r"C:\windows")).unwrap_err();
+        let scratch = Scratch::new("owner");
+        let path = scratch.0.join("keys");
+        PrivateFolder::make(&path).unwrap();
+        check(&path, &own_user().unwrap()).unwrap();
+        let error = check(&path, &User::Sid("S-1-5-21-1-2-3-1001".into())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
     }
 }
