@@ -400,6 +400,10 @@ fn a_runtime_without_io_is_an_error_that_says_what_to_enable() {
         let _listener = std::os::unix::net::UnixListener::bind(&socket["unix:".len()..]).unwrap();
         let mut errors = Vec::new();
         for address in ["tcp://127.0.0.1:1", "tcp://localhost:1", &socket] {
+            // Nothing listens there, which shows first.
+            if cfg!(windows) && *address == socket {
+                continue;
+            }
             errors.push(within(Client::connect(address)).await.unwrap_err());
             let lazy = Client::connect_lazy(address);
             let call = lazy.call().send_recv::<_, ()>(&HANG, ());
