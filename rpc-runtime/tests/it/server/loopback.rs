@@ -246,7 +246,9 @@ async fn run(test: &'static str, folder: &Path, addresses: &[&str]) -> Vec<Strin
     command
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, addresses.join("\n"))
+        // Where the key is on Unix, and on Windows.
         .env("TMPDIR", folder)
+        .env("LOCALAPPDATA", folder)
         .env_remove("XDG_RUNTIME_DIR")
         .stdin(Stdio::null());
     // The servers are in this runtime, and must not wait for the process.
