@@ -4,7 +4,8 @@
 Usage: .ci/rooms.py CRATE/src [--edges]
 
 ARCHITECTURE.md lists the rooms of each crate, the lowest first, in a block that begins with ```rooms CRATE/src. A room is a
-top-level module: `name.rs` and everything under `name/`. A room may import from itself and from rooms listed before it.
+top-level module: `name.rs` and everything under `name/`. A room may lie inside of another one, as `net/os`; it is then no part of that one.
+A room may import from itself and from rooms listed before it.
 Inside a room, the modules beside each other must not import each other in a circle, at any depth. A module and its own
 children may import each other. Tests are not checked, and of a module only what it mentions by `use` or by a path that begins with crate, self or super.
 """
@@ -199,14 +200,22 @@ def main():
     errors = []
     rooms = rooms_of(src)
     top = sorted({module[0] for module in crate.files if module})
+    modules = {"/".join(module) for module in crate.files}
     errors += [f"room {room} is not in ARCHITECTURE.md's list for {src}" for room in top if room not in rooms]
-    errors += [f"ARCHITECTURE.md lists room {room}, and {src} has none" for room in rooms if room not in top]
+    errors += [f"ARCHITECTURE.md lists room {room}, and {src} has none" for room in rooms if room not in modules]
     place = {room: at for at, room in enumerate(rooms)}
+
+    def room_of(module):
+        """The innermost room in which a module lies."""
+        inside = ("/".join(module[:end]) for end in range(len(module), 0, -1))
+        return next((room for room in inside if room in place), None)
+
     beside = {}
     for module, target in edges:
         common = next(at for at, (a, b) in enumerate(zip(module, target)) if a != b)
-        if common == 0 and place.get(module[0], 0) < place.get(target[0], 0):
-            errors.append(f"{crate.files[module]} imports {name(target)}: {module[0]} stands below {target[0]}")
+        room, other = room_of(module), room_of(target)
+        if place.get(room, 0) < place.get(other, 0):
+            errors.append(f"{crate.files[module]} imports {name(target)}: {room} stands below {other}")
         if common > 0:
             beside.setdefault(module[:common], {}).setdefault(module[common], set()).add(target[common])
     for parent, graph in sorted(beside.items()):

@@ -1,5 +1,9 @@
 //! Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.
 
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod system;
+
 use std::{
     env,
     ffi::OsString,
@@ -12,14 +16,11 @@ use clap::Parser;
 use demo_api::demo::kv::v1::KvServer;
 use demo_server::Store;
 use rpc_http::Http;
-use rpc_runtime::{
-    DrainReport, Error, Limits, Server,
-    server::{ServerHandle, TerminatePolicy},
-};
+use rpc_runtime::{DrainReport, Error, Limits, Server, server::TerminatePolicy};
 use rpc_services::{Health, Inspect, Reflection};
-use rpc_systemd::{Sockets, Successor};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use self::system::Sockets;
 
 /// Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.
 ///
@@ -30,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// An address to listen on: tcp://host:port (port 0 takes a free one), unix:/path, or fd:NAME for a socket of systemd. May be
+    /// An address to listen on: tcp://host:port (port 0 takes a free one), unix:/path (on Windows pipe:name), or fd:NAME for a socket of systemd. May be
     /// repeated.
     #[arg(long, value_name = "ADDRESS", default_value = "tcp://127.0.0.1:5005")]
     listen: Vec<String>,
@@ -166,23 +167,9 @@ async fn serve(
         }
     }
     if let Ok(program) = program {
-        tokio::spawn(replace_at_sigusr2(program, server.handle()));
+        tokio::spawn(system::replace_when_asked(program, server.handle()));
     }
-    rpc_systemd::serve(server).await
-}
-
-/// Hands the listening sockets over to a new process of `program` at SIGUSR2, and tries again at the next one if that fails.
-async fn replace_at_sigusr2(program: OsString, server: ServerHandle) {
-    let Ok(mut signals) = signal(SignalKind::user_defined2()) else {
-        return;
-    };
-    while signals.recv().await.is_some() {
-        let successor = Successor::new(&program).args(env::args_os().skip(1));
-        match successor.take_over(&server).await {
-            Ok(pid) => return eprintln!("handed over to process {pid}"),
-            Err(error) => eprintln!("error: {error:#}"),
-        }
-    }
+    system::serve(server).await
 }
 
 /// The address of the server, as grpcurl takes it.

@@ -43,7 +43,10 @@ impl Visitors {
                 "the debug pages answer no request that a proxy has forwarded: let it in by \
                  rpc_admin::AdminBuilder::policy\n",
             ),
-            Self::OfThisMachine if peer.transport() != Transport::Unix && !is_local_host(uri, headers) => {
+            Self::OfThisMachine
+                if !matches!(peer.transport(), Transport::Unix | Transport::Pipe)
+                    && !is_local_host(uri, headers) =>
+            {
                 Err(
                     "the debug pages answer requests for an IP address or localhost only, because a name may be that of a web \
                  page which a browser of this machine shows: let others in by rpc_admin::AdminBuilder::policy\n",

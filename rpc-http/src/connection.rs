@@ -134,7 +134,7 @@ async fn shake_hands(
     stream: GuestStream,
 ) -> Option<(Box<Connection>, Arc<Traffic>)> {
     let stream = match server.peer().transport() {
-        Transport::Unix => AnyAuthority::of_unix_peer(stream),
+        Transport::Unix | Transport::Pipe => AnyAuthority::of_unix_peer(stream),
         _ => AnyAuthority::unchanged(stream),
     };
     // It fails only if the server has no memory at all.

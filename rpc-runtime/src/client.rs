@@ -84,7 +84,8 @@ pub struct Client {
 
 /// Construction.
 impl Client {
-    /// Connects to `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`, and waits for the handshake.
+    /// Connects to `tcp://host:port`, `tls://host:port`, `unix:/path` (on Windows `pipe:name`) or `mem:name`, and waits for
+    /// the handshake.
     ///
     /// After that, a lost connection is replaced at the next call, which tries until its deadline.
     ///

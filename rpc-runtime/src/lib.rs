@@ -1,7 +1,8 @@
 //! An RPC runtime on tokio: deadlines that hold, errors that say whether a call ran, a graceful stop within a bound.
 //!
 //! You describe a service in a `.proto` file. `rpc-codegen` turns it into a trait, which you implement, and a client, whose
-//! methods you await. This crate carries the calls, over TCP, over Unix sockets, or within one process.
+//! methods you await. This crate carries the calls, over TCP, over Unix sockets or named pipes,
+//! or within one process.
 //!
 //! # A whole program
 //!

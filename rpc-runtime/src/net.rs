@@ -1,43 +1,42 @@
-//! Net: byte streams over TCP, Unix sockets, memory, a simulation, or a user's own transport.
+//! Net: byte streams over TCP, Unix sockets or named pipes, memory, a simulation, or a user's own transport.
 
 mod address;
 mod custom;
 mod listener;
-mod listening_socket;
+mod local_socket;
 mod memory;
 pub(crate) mod network;
+pub(crate) mod os;
 mod peer;
 mod proxy_gate;
 mod proxy_header;
 mod resolve;
 mod security;
-mod socket_file;
 #[cfg(test)]
 mod system_calls;
 mod terminate_key;
 mod transport;
 mod trusted_networks;
-mod uid;
 mod unix_servers;
-mod unix_socket;
 
 use std::{
     fmt,
     io::{self, IoSlice},
     net::SocketAddr,
-    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use self::{custom::Custom, unix_socket::UnixSocket};
-use socket2::SockRef;
+use self::{
+    custom::Custom,
+    local_socket::LocalSocket,
+    os::{set_stream_options, set_user_timeout},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
-    net::{TcpStream, UnixStream},
-    time::sleep,
+    net::TcpStream,
 };
 
 use crate::driver::{self, ConnectionStream, SharedConnection};
@@ -46,17 +45,17 @@ pub(crate) use self::network::is_simulated;
 pub(crate) use self::{
     address::Address,
     custom::{Connector, IncomingStreams},
-    listener::{Listener, lacks_resources, peer_has_left},
+    listener::{Listener, peer_has_left},
+    os::{lacks_resources, own_user},
     proxy_gate::ProxyGate,
     proxy_header::ProxyFault,
     resolve::name_of,
     security::{ClientSecurity, ServerSecurity, TlsFailure},
     terminate_key::{Challenge, KeyFile, read_key},
     trusted_networks::TrustedNetworks,
-    uid::own_uid,
     unix_servers::{UnixServers, WrongUnixServer},
 };
-pub use self::{listening_socket::ListeningSocket, peer::Peer, transport::Transport};
+pub use self::{os::ListeningSocket, peer::Peer, transport::Transport};
 
 /// One established byte stream of any transport.
 #[derive(Debug)]
@@ -65,7 +64,7 @@ pub(crate) struct Stream(StreamKind);
 #[derive(Debug)]
 enum StreamKind {
     Tcp(TcpStream),
-    Unix(UnixSocket),
+    Local(LocalSocket),
     Memory(DuplexStream),
     /// Boxed, because the others are short.
     Connection(Box<ConnectionStream>),
@@ -77,7 +76,7 @@ enum StreamKind {
 /// What tells who serves a stream: we, or a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// The first byte of a TCP or Unix stream.
+    /// The first byte of a stream of TCP or of the local transport.
     FirstByte(u8),
     /// ALPN has agreed on our protocol, or the stream is of a transport without guests.
     Ours,
@@ -122,7 +121,7 @@ pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
             let found = resolve::resolve(host).await?;
             Ok(found.into_iter().map(Spot::Socket).collect())
         }
-        Address::Unix(_) | Address::Memory(_) | Address::Custom(_) => Ok(vec![Spot::Whole]),
+        Address::Local(_) | Address::Memory(_) | Address::Custom(_) => Ok(vec![Spot::Whole]),
     }
 }
 
@@ -149,7 +148,7 @@ pub(crate) async fn connect(
         (Address::Tls(host), Spot::Socket(socket)) => {
             let stream = TcpStream::connect(socket).await?;
             let peer = other_end(&stream)?;
-            set_options(&stream)?;
+            set_stream_options(&stream)?;
             security.shake_hands(stream, name_of(host), peer).await
         }
         (_, Spot::Socket(socket)) => {
@@ -157,11 +156,11 @@ pub(crate) async fn connect(
             let peer = other_end(&stream)?;
             Ok((Stream::tcp(stream)?, peer))
         }
-        (Address::Unix(path), _) => {
-            let stream = connect_unix(path).await?;
-            let peer = Peer::unix(address, stream.peer_cred().ok());
-            security.check_unix(peer.uid())?;
-            Ok((Stream(StreamKind::Unix(stream.into())), peer))
+        (Address::Local(path), _) => {
+            let stream = os::connect_local(path).await?;
+            let peer = Peer::local(address, os::credentials(&stream));
+            security.check_local(peer.user())?;
+            Ok((Stream(StreamKind::Local(stream.into())), peer))
         }
         (Address::Memory(name), _) => {
             let stream = memory::connect(name).await?;
@@ -169,20 +168,6 @@ pub(crate) async fn connect(
         }
         // Nothing connects to a custom address by itself, and a host always becomes a socket address first.
         (Address::Custom(_) | Address::Tcp(_) | Address::Tls(_), _) => Err(io::ErrorKind::Unsupported.into()),
-    }
-}
-
-/// Connects to a Unix socket, and waits while its backlog is full. The OS waits by itself for TCP only.
-async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
-    socket_file::check_len(path)?;
-    let mut pause = BACKLOG_PAUSE;
-    loop {
-        match UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_BACKLOG_PAUSE);
     }
 }
 
@@ -215,7 +200,7 @@ impl Stream {
     }
 
     fn tcp(stream: TcpStream) -> io::Result<Self> {
-        set_options(&stream)?;
+        set_stream_options(&stream)?;
         Ok(Self(StreamKind::Tcp(stream)))
     }
 
@@ -235,7 +220,7 @@ impl Stream {
                 let count = stream.peek(&mut first).await?;
                 (count > 0).then_some(first[0])
             }
-            StreamKind::Unix(stream) => stream.first_byte().await?,
+            StreamKind::Local(stream) => stream.first_byte().await?,
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => {
                 return Ok(Some(match stream.is_ours().await? {
@@ -259,7 +244,7 @@ impl Stream {
             StreamKind::Tcp(stream) => set_user_timeout(stream, time),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => stream.set_timeout(time, set_user_timeout),
-            StreamKind::Unix(_)
+            StreamKind::Local(_)
             | StreamKind::Memory(_)
             | StreamKind::Connection(_)
             | StreamKind::Custom(_) => {}
@@ -267,29 +252,10 @@ impl Stream {
     }
 }
 
-/// Sets the options that each TCP stream has.
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    // Without this limit the kernel takes megabytes, and a CANCEL or a PING would wait behind them.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    Ok(())
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn set_user_timeout(stream: &TcpStream, time: Duration) {
-    if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(time)) {
-        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT: the OS keeps unacknowledged data for longer");
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn set_user_timeout(_: &TcpStream, _: Duration) {}
-
 impl driver::ByteStream for Stream {
     fn is_buffering(&self) -> bool {
         match &self.0 {
-            StreamKind::Tcp(_) | StreamKind::Unix(_) | StreamKind::Memory(_) | StreamKind::Connection(_) => {
+            StreamKind::Tcp(_) | StreamKind::Local(_) | StreamKind::Memory(_) | StreamKind::Connection(_) => {
                 false
             }
             // It takes plain bytes, and writes records of its own.
@@ -315,7 +281,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match &mut self.get_mut().0 {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            StreamKind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Local(stream) => Pin::new(stream).poll_read(cx, buf),
             StreamKind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
             StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             #[cfg(feature = "_tls")]
@@ -332,7 +298,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            StreamKind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Local(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             #[cfg(feature = "_tls")]
@@ -348,7 +314,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         let written = match &mut self.get_mut().0 {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            StreamKind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            StreamKind::Local(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             StreamKind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
             #[cfg(feature = "_tls")]
@@ -363,7 +329,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match &self.0 {
             StreamKind::Tcp(stream) => stream.is_write_vectored(),
-            StreamKind::Unix(stream) => stream.is_write_vectored(),
+            StreamKind::Local(stream) => stream.is_write_vectored(),
             StreamKind::Memory(stream) => stream.is_write_vectored(),
             StreamKind::Connection(stream) => stream.is_write_vectored(),
             #[cfg(feature = "_tls")]
@@ -375,7 +341,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            StreamKind::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Local(stream) => Pin::new(stream).poll_flush(cx),
             StreamKind::Memory(stream) => Pin::new(stream).poll_flush(cx),
             StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_flush(cx),
             #[cfg(feature = "_tls")]
@@ -387,7 +353,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            StreamKind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Local(stream) => Pin::new(stream).poll_shutdown(cx),
             StreamKind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
             StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             #[cfg(feature = "_tls")]
@@ -397,26 +363,12 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Maximum number of streams that wait to be accepted, and that a closing listener takes over.
-///
-/// The number of tokio's own listeners.
-const ACCEPT_QUEUE: usize = 1024;
-
-/// Maximum number of unsent bytes that the kernel holds for a TCP stream before it reports that it is full.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const NOTSENT_LOWAT: u32 = 512 * 1024;
-
-/// First pause before a Unix socket with a full backlog is tried again; each further pause is twice as long.
-const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_BACKLOG_PAUSE: Duration = Duration::from_millis(100);
-
 #[cfg(test)]
 mod tests {
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
     #[tokio::test]
     async fn tcp_user_timeout_equals_the_write_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -432,8 +384,11 @@ mod tests {
         let StreamKind::Tcp(stream) = &stream.0 else {
             unreachable!("it was made above")
         };
-        let time = SockRef::from(stream).tcp_user_timeout().unwrap();
-        assert_eq!(time, Some(Duration::from_secs(30)));
+        let on_linux = std::env::consts::OS == "linux";
+        assert_eq!(
+            os::user_timeout(stream),
+            on_linux.then_some(Duration::from_secs(30))
+        );
     }
 
     #[tokio::test]

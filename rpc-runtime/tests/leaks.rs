@@ -5,6 +5,7 @@
 //! dozens of connections, calls and streams, so a byte that one of them leaves behind is seen a hundredfold.
 //!
 //! `RPC_LEAK_ROUNDS=500 cargo test --test leaks -- --nocapture` runs for longer, and prints what is held after each round.
+#![cfg(target_os = "linux")]
 
 use std::{
     alloc::System,

@@ -1,6 +1,7 @@
 //! SIGTERM and Ctrl-C.
 //!
 //! A binary of its own, because a signal reaches every server of the process.
+#![cfg(unix)]
 
 use std::{
     process::{Command, ExitCode, Stdio},

@@ -34,6 +34,9 @@
 //! ```
 //!
 //! All of it needs no systemd library. Without systemd nothing is sent, and only addresses that begin with `fd:` fail.
+//!
+//! This crate is for Linux, where systemd is, and checked on other Unix systems. On Windows it is empty.
+#![cfg(unix)]
 
 mod names;
 mod private_folder;

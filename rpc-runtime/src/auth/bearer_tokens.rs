@@ -406,7 +406,7 @@ fn find<'a>(known: &'a [(Hash, Caller)], hash: &Hash) -> Option<&'a Caller> {
 /// Returns true if only the two ends of such a connection can read what goes over it.
 fn keeps_secret(transport: Transport) -> bool {
     match transport {
-        Transport::Tls | Transport::Unix | Transport::Memory | Transport::InProcess => true,
+        Transport::Tls | Transport::Unix | Transport::Pipe | Transport::Memory | Transport::InProcess => true,
         Transport::Tcp | Transport::Custom => false,
     }
 }

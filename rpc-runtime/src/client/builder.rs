@@ -266,7 +266,7 @@ impl<C> ClientBuilder<C> {
     /// `authorization` of its own is made with that one.
     ///
     /// The client does not send it over plain TCP: every call fails with FAILED_PRECONDITION if an address is `tcp://`, or if a
-    /// [`connector`](Self::connector) is set. `tls://`, `unix:` and `mem:` addresses, and a server in this process, are safe.
+    /// [`connector`](Self::connector) is set. `tls://`, `unix:`, `pipe:` and `mem:` addresses, and a server in this process, are safe.
     ///
     /// ```
     /// use rpc_runtime::Client;
@@ -302,7 +302,7 @@ impl<C> ClientBuilder<C> {
     }
 
     /// Names a user that may serve at `unix:` addresses; called again, a further one. Default: anybody, or the user of this process and
-    /// root if the client sends a token.
+    /// root if the client sends a token. A `pipe:` of Windows can only have the default.
     ///
     /// The kernel tells who listens at a socket. If it is another user, the client sends nothing, and every call fails with
     /// UNAUTHENTICATED. Name the server's user if your client runs as another one and sends tokens:

@@ -95,7 +95,7 @@ fn keeps_secret(place: &AddressEntry) -> Result<(), Error> {
         ConnectTarget::Address(Address::Tls(_), security) if !security.is_verified() => {
             "over TLS that takes any certificate"
         }
-        ConnectTarget::Address(Address::Tls(_) | Address::Unix(_) | Address::Memory(_), _)
+        ConnectTarget::Address(Address::Tls(_) | Address::Local(_) | Address::Memory(_), _)
         | ConnectTarget::InProcess(_)
         | ConnectTarget::Lent
         // It is reached in another way, which is what this looks at.

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Peer, Transport, auth::Caller, middleware::ServerCall};
+use crate::{Peer, Transport, auth::Caller, middleware::ServerCall, net::os::User};
 
 /// Whose calls count together, unless a limit says otherwise: what [`caller`] returns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +16,7 @@ enum Identity {
     Caller(Arc<str>),
     #[cfg(feature = "_tls")]
     Certificate(String),
-    User(u32),
+    User(User),
     Network(IpAddr),
     /// Of a peer of which nothing else is known.
     Address(Arc<str>),
@@ -27,7 +27,7 @@ enum Identity {
 /// 1. The name of the [`Caller`] that middleware has put beside the call. So add limits after the middleware that
 ///    authenticates.
 /// 2. A name in the verified certificate: the SPIFFE id, else the first DNS name, the first URI, or the common name.
-/// 3. The user id of a Unix peer.
+/// 3. The user of a peer by a Unix socket or a named pipe.
 /// 4. The IP address without the port; of IPv6 the first 64 bits, because one machine has all addresses behind them.
 /// 5. The name of the listener, for peers in memory and for streams of your own. They count as one caller.
 ///
@@ -52,8 +52,8 @@ fn of_peer(peer: &Peer) -> Identity {
     if let Some(name) = peer.certificate().and_then(certificate_name) {
         return Identity::Certificate(name.to_owned());
     }
-    if let Some(uid) = peer.uid() {
-        return Identity::User(uid);
+    if let Some(user) = peer.user() {
+        return Identity::User(user.clone());
     }
     if let Some(socket) = peer.socket_addr() {
         return Identity::Network(network(socket.ip()));

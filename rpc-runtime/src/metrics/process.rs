@@ -116,10 +116,13 @@ mod tests {
         }
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_has_all_of_it() {
+    fn this_process_has_all_of_it_on_linux() {
         let process = Process::read();
+        if std::env::consts::OS != "linux" {
+            assert_eq!(process, Process::default());
+            return;
+        }
         assert!(process.start_time.unwrap() > 1e9);
         assert!(process.cpu.is_some() && process.max_fds.is_some());
         assert!(process.open_fds.unwrap() >= 3);

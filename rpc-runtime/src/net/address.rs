@@ -2,18 +2,18 @@
 
 use std::{borrow::Cow, fmt, net::Ipv6Addr, path::PathBuf};
 
-use super::Transport;
+use super::{Transport, os::HAS_PIPES};
 use crate::{Code, Error};
 
-/// An address: `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`.
+/// An address: `tcp://host:port`, `tls://host:port`, `unix:/path` (on Windows `pipe:name`) or `mem:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     /// A host name or an IP address, and a port.
     Tcp(String),
     /// The same, for TLS over TCP. Only with the feature `tls` or `tls-ring`.
     Tls(String),
-    /// The path of a Unix socket.
-    Unix(PathBuf),
+    /// The path of a Unix socket. On Windows the name of a pipe.
+    Local(PathBuf),
     /// A name inside this process.
     Memory(String),
     /// The name of streams that code outside of this crate accepts.
@@ -83,9 +83,11 @@ impl Address {
 }
 
 /// What an address looks like.
-const FORMS: &str = match cfg!(feature = "_tls") {
-    true => "tcp://host:port, tls://host:port, unix:/path or mem:name",
-    false => "tcp://host:port, unix:/path or mem:name",
+const FORMS: &str = match (cfg!(feature = "_tls"), HAS_PIPES) {
+    (true, false) => "tcp://host:port, tls://host:port, unix:/path or mem:name",
+    (false, false) => "tcp://host:port, unix:/path or mem:name",
+    (true, true) => "tcp://host:port, tls://host:port, pipe:name or mem:name",
+    (false, true) => "tcp://host:port, pipe:name or mem:name",
 };
 
 /// The mistake in a text, and the address that was probably meant.
@@ -121,6 +123,9 @@ fn read(text: &str) -> Result<Address, Mistake> {
     }
     if let Some(path) = text.strip_prefix("unix:") {
         return read_unix(path, "unix");
+    }
+    if let Some(name) = text.strip_prefix("pipe:") {
+        return read_pipe(name);
     }
     if let Some(name) = text.strip_prefix("mem:") {
         if name.is_empty() {
@@ -168,6 +173,9 @@ fn no_tls(host: &str, plain: Option<&str>) -> Mistake {
 
 /// Parses the text after `unix:` or another `scheme`.
 fn read_unix(path: &str, scheme: &str) -> Result<Address, Mistake> {
+    if HAS_PIPES {
+        return Err(no_unix_sockets(path, scheme));
+    }
     // People who know URLs write `unix:///run/x.sock`.
     let url = path.strip_prefix("//");
     let path = url.unwrap_or(path);
@@ -178,7 +186,45 @@ fn read_unix(path: &str, scheme: &str) -> Result<Address, Mistake> {
         let why = format!("the path after {scheme}:// must be absolute; a relative path is {scheme}:{path}");
         return Err(Mistake::new(why, Some(format!("{scheme}:/{path}"))));
     }
-    Ok(Address::Unix(PathBuf::from(path)))
+    Ok(Address::Local(PathBuf::from(path)))
+}
+
+/// The mistake in the address of a Unix socket on Windows.
+fn no_unix_sockets(path: &str, scheme: &str) -> Mistake {
+    if scheme != "unix" {
+        let why = format!("Windows has no Unix sockets for {scheme}:, and a gRPC server is reached by TCP");
+        return Mistake::new(why, Some("grpc://127.0.0.1:<port>".to_owned()));
+    }
+    let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name = name.strip_suffix(".sock").unwrap_or(name);
+    let proposal = Some(format!("pipe:{name}")).filter(|_| !name.is_empty());
+    Mistake::new(NO_UNIX_SOCKETS, proposal.or_else(|| Some("pipe:name".to_owned())))
+}
+
+/// Parses the text after `pipe:`.
+fn read_pipe(name: &str) -> Result<Address, Mistake> {
+    // People who know Windows write `\\.\pipe\kv`.
+    let short = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    if !HAS_PIPES {
+        let proposal = match short {
+            "" => "unix:/path".to_owned(),
+            short => format!("unix:/run/{short}.sock"),
+        };
+        return Err(Mistake::new(NO_PIPES, Some(proposal)));
+    }
+    if name.is_empty() {
+        return Err(Mistake::new("the name is missing", None));
+    }
+    if name != short {
+        let proposal = Some(format!("pipe:{short}")).filter(|_| !short.is_empty());
+        return Err(Mistake::new("the name of a pipe has no slashes", proposal));
+    }
+    // The limit of CreateNamedPipeW: 256 characters, with `\\.\pipe\`.
+    if name.encode_utf16().count() > LONGEST_PIPE {
+        let why = format!("the name of a pipe may have {LONGEST_PIPE} characters");
+        return Err(Mistake::new(why, Some("a shorter one".to_owned())));
+    }
+    Ok(Address::Local(PathBuf::from(name)))
 }
 
 /// Checks the text after `tcp://` or another `scheme`: a host and a port.
@@ -264,11 +310,14 @@ fn mistake(text: &str) -> Mistake {
             }
             "https" | "ssl" | "wss" => Mistake::new(OTHER_SCHEME, propose_host(host, "tls")),
             "tcp" | "tls" => Mistake::new("the scheme must be in lower case", propose_host(host, &scheme)),
-            "unix" | "mem" => Mistake::new(
+            "unix" | "pipe" | "mem" => Mistake::new(
                 "the scheme must be in lower case",
                 Some(format!("{scheme}:{rest}")),
             ),
-            "ipc" | "file" => Mistake::new("the scheme is unknown", Some(format!("unix:{rest}"))),
+            "ipc" | "file" | "npipe" => Mistake::new(
+                "the scheme is unknown",
+                Some(propose_local(rest)).filter(|_| !rest.is_empty()),
+            ),
             _ => Mistake::new("the scheme is unknown", None),
         };
     }
@@ -280,12 +329,24 @@ fn mistake(text: &str) -> Mistake {
     }
     let is_path = text.starts_with(['/', '.', '~', '@']) || text.ends_with(".sock");
     if is_path && !text.contains("//") {
-        return Mistake::new("the scheme is missing", Some(format!("unix:{text}")));
+        return Mistake::new("the scheme is missing", Some(propose_local(text)));
+    }
+    if text.starts_with(r"\\") {
+        return Mistake::new("the scheme is missing", Some(propose_local(text)));
     }
     Mistake::new(
         "the scheme is missing",
         propose_host(text.trim_matches('/'), "tcp"),
     )
+}
+
+/// The address of the local transport that a path or a name may mean.
+fn propose_local(text: &str) -> String {
+    let name = text.rsplit(['/', '\\']).next().unwrap_or_default();
+    match HAS_PIPES {
+        true => format!("pipe:{}", name.strip_suffix(".sock").unwrap_or(name)),
+        false => format!("unix:{}", if text.starts_with('\\') { name } else { text }),
+    }
 }
 
 /// The address of a gRPC server that a URL of HTTP may mean, as other gRPC libraries write it; `None` for another text.
@@ -315,7 +376,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(host) => write!(f, "tcp://{host}"),
             Self::Tls(host) => write!(f, "tls://{host}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Local(path) => write!(f, "{}:{}", Transport::LOCAL.name(), path.display()),
             Self::Memory(name) => write!(f, "mem:{name}"),
             Self::Custom(name) => f.write_str(name),
         }
@@ -324,6 +385,15 @@ impl fmt::Display for Address {
 
 /// Why a URL is refused.
 const OTHER_SCHEME: &str = "the scheme belongs to another protocol";
+
+/// Why `unix:` is refused on Windows.
+const NO_UNIX_SOCKETS: &str = "Windows has no Unix sockets for us, and named pipes do the same there";
+
+/// Why `pipe:` is refused on Unix.
+const NO_PIPES: &str = "named pipes are only on Windows, and Unix sockets do the same here";
+
+/// The longest name of a pipe, in UTF-16 units.
+const LONGEST_PIPE: usize = 256 - r"\\.\pipe\".len();
 
 /// Why a gRPC address is refused by a builder that was given no protocol for it.
 const NO_GRPC: &str = "gRPC needs the crate rpc-http: give a client's builder `.protocol(rpc_http::Grpc::new())`, and a \
@@ -343,15 +413,42 @@ mod tests {
             "tcp://127.0.0.1:0",
             "tcp://[::1]:5005",
             "tcp://kv.local:65535",
-            "unix:/run/kv",
+            match HAS_PIPES {
+                true => "pipe:kv",
+                false => "unix:/run/kv",
+            },
             "mem:kv",
         ] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
-        assert_eq!(
-            Address::parse("unix:///run/kv").unwrap(),
-            Address::Unix("/run/kv".into())
-        );
+    }
+
+    #[test]
+    fn the_local_transport_of_the_other_system_is_refused_with_the_one_of_this_system() {
+        let refused = |text: &str| Address::parse(text).unwrap_err().message().to_owned();
+        if HAS_PIPES {
+            assert!(Address::parse("pipe:kv").is_ok());
+            let text = refused("unix:/run/kv.sock");
+            assert!(
+                text.ends_with(&format!("{NO_UNIX_SOCKETS}; write pipe:kv")),
+                "{text}"
+            );
+            let text = refused(r"pipe:\\.\pipe\kv");
+            assert!(text.ends_with("has no slashes; write pipe:kv"), "{text}");
+            assert!(Address::parse(&format!("pipe:{}", "x".repeat(LONGEST_PIPE))).is_ok());
+            assert!(Address::parse(&format!("pipe:{}", "x".repeat(LONGEST_PIPE + 1))).is_err());
+        } else {
+            assert_eq!(
+                Address::parse("unix:///run/kv").unwrap(),
+                Address::Local("/run/kv".into())
+            );
+            let text = refused("pipe:kv");
+            assert!(
+                text.ends_with(&format!("{NO_PIPES}; write unix:/run/kv.sock")),
+                "{text}"
+            );
+            assert!(refused("pipe:").ends_with("write unix:/path"));
+        }
     }
 
     #[test]
@@ -430,6 +527,9 @@ mod tests {
             ("mem:", "the name is missing", ANY),
             ("", "the scheme is missing", ANY),
         ] {
+            if HAS_PIPES && [text, proposal].iter().any(|address| address.contains("unix:")) {
+                continue;
+            }
             let error = Address::parse(text).unwrap_err();
             assert_eq!(error.code(), Code::InvalidArgument);
             assert_eq!(
@@ -443,8 +543,15 @@ mod tests {
     fn an_address_of_another_protocol_keeps_its_scheme_in_errors() {
         let tcp = Address::parse_as("grpc://kv:80", "grpc", Transport::Tcp, None).unwrap();
         assert_eq!(tcp, Address::Tcp("kv:80".to_owned()));
-        let unix = Address::parse_as("grpc+unix:/run/kv", "grpc+unix", Transport::Unix, None).unwrap();
-        assert_eq!(unix, Address::Unix("/run/kv".into()));
+        let unix = Address::parse_as("grpc+unix:/run/kv", "grpc+unix", Transport::Unix, None);
+        match HAS_PIPES {
+            true => assert!(
+                unix.unwrap_err()
+                    .message()
+                    .ends_with("write grpc://127.0.0.1:<port>")
+            ),
+            false => assert_eq!(unix.unwrap(), Address::Local("/run/kv".into())),
+        }
         for (text, scheme, transport, says) in [
             (
                 "grpc://kv",
@@ -471,6 +578,9 @@ mod tests {
                 "two slashes must follow x:; write x://y:<port>",
             ),
         ] {
+            if HAS_PIPES && transport == Transport::Unix {
+                continue;
+            }
             let error = Address::parse_as(text, scheme, transport, None).unwrap_err();
             assert_eq!(error.message(), format!("bad address {text:?}: {says}"));
         }
@@ -505,7 +615,11 @@ mod tests {
             "tcp:/kv:80",
             "Unix:///run/kv",
             " kv:80 ",
+            r"\\.\pipe\kv",
         ] {
+            if HAS_PIPES && text.starts_with("Unix") {
+                continue;
+            }
             let error = Address::parse(text).unwrap_err();
             let (_, proposal) = error.message().rsplit_once("write ").unwrap();
             Address::parse(proposal).unwrap();

@@ -7,25 +7,25 @@ use std::{
     future::{pending, poll_fn},
     io,
     net::SocketAddr,
-    sync::Arc,
 };
 
-use socket2::SockRef;
 use tokio::{
     io::DuplexStream,
-    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, TcpStream},
     runtime::Handle,
 };
 
 use self::overlap::{is_apart, refused};
 use super::{
-    ACCEPT_QUEUE, Address, IncomingStreams, Peer, ServerSecurity, Stream, StreamKind,
+    Address, IncomingStreams, Peer, ServerSecurity, Stream, StreamKind,
     memory::MemoryListener,
+    os::{
+        ACCEPT_QUEUE, LocalListener, LocalStream, credentials, lacks_resources, listen_each, new_socket,
+        set_stream_options,
+    },
     peer::is_loopback,
     proxy_gate::ProxyGate,
     resolve::resolve_to_bind,
-    set_options,
-    socket_file::{self, SocketFile},
     trusted_networks::TrustedNetworks,
 };
 use crate::{
@@ -50,11 +50,7 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix {
-        /// Removed with the last listener that has it, and before the socket is closed. None if another process keeps the socket.
-        file: Option<Arc<SocketFile>>,
-        socket: UnixListener,
-    },
+    Local(LocalListener),
     Memory(MemoryListener),
     Custom(IncomingStreams),
 }
@@ -123,17 +119,11 @@ impl Listener {
                 .into_iter()
                 .map(Socket::Tcp)
                 .collect(),
-            Socket::Unix { file, socket } => {
-                let socket = socket.into_std()?;
-                let each = runtimes.iter().map(|runtime| {
-                    let _entered = runtime.enter();
-                    Ok(Socket::Unix {
-                        file: file.clone(),
-                        socket: UnixListener::from_std(socket.try_clone()?)?,
-                    })
-                });
-                each.collect::<io::Result<Vec<_>>>()?
-            }
+            Socket::Local(socket) => socket
+                .for_each(runtimes)?
+                .into_iter()
+                .map(Socket::Local)
+                .collect(),
             socket @ (Socket::Memory(_) | Socket::Custom(_)) => vec![socket],
         };
         let of = |socket| Self::new(address.clone(), text.clone(), socket);
@@ -158,11 +148,7 @@ impl Listener {
                 let bound = Address::Tls(socket.local_addr()?.to_string());
                 (Socket::Tcp(socket), bound)
             }
-            Address::Unix(path) => {
-                let (socket, file) = socket_file::bind(path)?;
-                let file = Some(Arc::new(file));
-                (Socket::Unix { file, socket }, address.clone())
-            }
+            Address::Local(path) => (Socket::Local(LocalListener::bind(path)?), address.clone()),
             Address::Memory(name) => (Socket::Memory(MemoryListener::bind(name)?), address.clone()),
             // Only `Listener::incoming` makes such a listener.
             Address::Custom(_) => return Err(io::ErrorKind::Unsupported.into()),
@@ -223,7 +209,7 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(_) if self.proxies.is_some() => false,
             Socket::Tcp(socket) => socket.local_addr().is_ok_and(is_loopback),
-            Socket::Unix { .. } | Socket::Memory(_) | Socket::Custom(_) => false,
+            Socket::Local(_) | Socket::Memory(_) | Socket::Custom(_) => false,
         }
     }
 
@@ -244,10 +230,7 @@ impl Listener {
                 let security = self.security.as_ref().filter(|_| self.proxies.is_none());
                 tcp_pair(stream, peer, socket.local_addr()?, security)
             }
-            Socket::Unix { socket, .. } => {
-                let (stream, _) = socket.accept().await?;
-                Ok(unix_pair(stream, &self.address))
-            }
+            Socket::Local(socket) => Ok(local_pair(socket.accept().await?, &self.address)),
             Socket::Memory(socket) => {
                 let stream = socket.accept().await?;
                 Ok(memory_pair(stream, &self.address))
@@ -298,17 +281,11 @@ impl Listener {
                     )
                 })
             }
-            Socket::Unix { file, socket } => {
-                // The file goes first, so that no client connects after the streams that are taken.
-                drop(file);
-                let Ok(socket) = socket.into_std() else {
+            Socket::Local(socket) => {
+                let Ok(accept) = socket.close() else {
                     return Vec::new();
                 };
-                take_left(|| {
-                    let (stream, _) = socket.accept()?;
-                    stream.set_nonblocking(true)?;
-                    Ok(unix_pair(UnixStream::from_std(stream)?, &address))
-                })
+                take_left(|| Ok(local_pair(accept()?, &address)))
             }
             Socket::Memory(socket) => {
                 let left = socket.close().await;
@@ -322,61 +299,30 @@ impl Listener {
 
     /// Stops listening, and leaves the streams that are not accepted and the file of the socket to another process that has the socket.
     pub(crate) fn leave(self) {
-        if let Socket::Unix { file: Some(file), .. } = &self.socket {
-            file.leave();
+        if let Socket::Local(socket) = &self.socket {
+            socket.leave();
         }
     }
 }
 
-/// Listens on `host`, for IPv6 only if `is_apart`.
+/// Listens on the first address of `host` that can be had, for IPv6 only if `is_apart`.
 async fn bind_tcp(host: &str, is_apart: bool) -> io::Result<TcpListener> {
-    match host.parse() {
-        Ok(address) if is_apart => {
-            let socket = new_socket(address, is_apart)?;
-            socket.bind(address)?;
-            socket.listen(ACCEPT_QUEUE as u32)
-        }
-        _ => TcpListener::bind(&resolve_to_bind(host).await?[..]).await,
-    }
-}
-
-/// Makes a socket that can be bound to `address` even soon after another one was.
-fn new_socket(address: SocketAddr, is_apart: bool) -> io::Result<TcpSocket> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    if is_apart && address.is_ipv6() {
-        SockRef::from(&socket).set_only_v6(true)?;
-    }
-    Ok(socket)
-}
-
-/// Replaces `first` by one socket of the same port for each runtime. The OS spreads connections over them.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn listen_each(first: TcpListener, is_apart: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
-    let address = first.local_addr()?;
-    drop(first);
-    let each = runtimes.iter().map(|runtime| {
+    let listen = |address| {
         let socket = new_socket(address, is_apart)?;
-        socket.set_reuseport(true)?;
         socket.bind(address)?;
-        let _entered = runtime.enter();
         socket.listen(ACCEPT_QUEUE as u32)
-    });
-    each.collect()
-}
-
-/// Replaces `first` by the same socket for each runtime. The quickest one accepts.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn listen_each(first: TcpListener, _: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
-    let socket = first.into_std()?;
-    let each = runtimes.iter().map(|runtime| {
-        let _entered = runtime.enter();
-        TcpListener::from_std(socket.try_clone()?)
-    });
-    each.collect()
+    };
+    if let Ok(address) = host.parse() {
+        return listen(address);
+    }
+    let mut failure = None;
+    for address in resolve_to_bind(host).await? {
+        match listen(address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the host has no address")))
 }
 
 /// Accepts until no stream is left or the OS lacks resources for the next one.
@@ -394,27 +340,6 @@ fn take_left(accept: impl Fn() -> io::Result<(Stream, Peer)>) -> Vec<(Stream, Pe
         }
     }
     left
-}
-
-/// True if an accept failed because the OS lacks files or memory. Further accepts fail too until it has some.
-pub(crate) fn lacks_resources(error: &io::Error) -> bool {
-    /// ENOMEM, ENFILE, EMFILE, and ENOBUFS of Linux and of the BSDs.
-    const NUMBERS: [i32; 5] = [12, 23, 24, 105, 55];
-    let mut error = error;
-    loop {
-        if error.kind() == io::ErrorKind::OutOfMemory
-            || error
-                .raw_os_error()
-                .is_some_and(|number| NUMBERS.contains(&number))
-        {
-            return true;
-        }
-        // Code that accepts for us may have wrapped the error.
-        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(inner) => error = inner,
-            None => return false,
-        }
-    }
 }
 
 /// True if an accept failed only because its peer has left.
@@ -436,15 +361,15 @@ fn tcp_pair(
     match security {
         None => Ok((Stream::tcp(stream)?, peer)),
         Some(security) => {
-            set_options(&stream)?;
+            set_stream_options(&stream)?;
             security.accept(stream, peer)
         }
     }
 }
 
-fn unix_pair(stream: UnixStream, address: &Address) -> (Stream, Peer) {
-    let peer = Peer::unix(address, stream.peer_cred().ok());
-    (Stream(StreamKind::Unix(stream.into())), peer)
+fn local_pair(stream: LocalStream, address: &Address) -> (Stream, Peer) {
+    let peer = Peer::local(address, credentials(&stream));
+    (Stream(StreamKind::Local(stream.into())), peer)
 }
 
 fn memory_pair(stream: DuplexStream, address: &Address) -> (Stream, Peer) {
@@ -453,12 +378,13 @@ fn memory_pair(stream: DuplexStream, address: &Address) -> (Stream, Peer) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::net;
+    use crate::net::{
+        self,
+        os::{HAS_PIPES, local_address},
+    };
 
     /// Connects to the first place of an address.
     async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
@@ -468,10 +394,6 @@ mod tests {
             &net::ClientSecurity::default(),
         )
         .await
-    }
-
-    fn socket_path(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("rpc-{}-{name}", std::process::id()))
     }
 
     async fn greets(address: &Address) {
@@ -488,21 +410,24 @@ mod tests {
     #[tokio::test]
     async fn every_transport_carries_bytes() {
         greets(&Address::parse("tcp://127.0.0.1:0").unwrap()).await;
-        greets(&Address::Unix(socket_path("greets"))).await;
+        greets(&Address::parse(&local_address("greets")).unwrap()).await;
         greets(&Address::parse("mem:listener-test-greets").unwrap()).await;
     }
 
     async fn keeps_those_who_wait(address: &Address) {
         let listener = Listener::bind(address).await.unwrap();
         let address = Address::parse(listener.address()).unwrap();
+        // Of a pipe one client can wait to be accepted. Others wait until they can connect.
+        let is_pipe = matches!(address, Address::Local(_)) && HAS_PIPES;
+        let count = if is_pipe { 1 } else { 3 };
         let mut clients = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..count {
             let (mut client, _) = connect(&address).await.unwrap();
             client.write_all(b"hello").await.unwrap();
             clients.push(client);
         }
         let left = listener.close().await;
-        assert_eq!(left.len(), 3, "{address}");
+        assert_eq!(left.len(), count, "{address}");
         for (mut server, peer) in left {
             assert!(address.to_string().starts_with("tcp") || address.to_string() == peer.address());
             let mut buf = [0; 5];
@@ -525,7 +450,7 @@ mod tests {
     #[tokio::test]
     async fn closing_a_listener_resets_no_waiting_peer() {
         keeps_those_who_wait(&Address::parse("tcp://127.0.0.1:0").unwrap()).await;
-        keeps_those_who_wait(&Address::Unix(socket_path("waiting"))).await;
+        keeps_those_who_wait(&Address::parse(&local_address("waiting")).unwrap()).await;
         keeps_those_who_wait(&Address::parse("mem:listener-test-waiting").unwrap()).await;
     }
 
@@ -579,26 +504,14 @@ mod tests {
                 &["tcp://localhost:5005", "tcp://[::1]:5005"],
                 "or this server itself by tcp://localhost:5005",
             ),
-            (&["unix:/x"], "choose another path"),
         ] {
             let text = told(texts);
             assert!(text.contains(hint), "{texts:?}: {text}");
         }
-    }
-
-    #[test]
-    fn only_missing_os_resources_are_resource_errors() {
-        let of = io::Error::from_raw_os_error;
-        let within = io::Error::new(io::ErrorKind::ConnectionReset, io::Error::other(of(24)));
-        for error in [of(24), of(23), of(12), within, io::ErrorKind::OutOfMemory.into()] {
-            assert!(lacks_resources(&error), "{error:?}");
-        }
-        for error in [
-            of(103),
-            io::Error::other("bad certificate"),
-            io::ErrorKind::ConnectionAborted.into(),
-        ] {
-            assert!(!lacks_resources(&error), "{error:?}");
-        }
+        let text = told(&[&*local_address("x")]);
+        assert!(
+            text.contains("is in use: stop its owner, or choose another"),
+            "{text}"
+        );
     }
 }

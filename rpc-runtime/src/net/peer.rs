@@ -2,12 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::net::unix::UCred;
-
 use super::{
     Address, Transport,
+    os::{Credentials, User, own_user},
     terminate_key::Challenge,
-    uid::{OVERFLOW_UID, own_uid},
 };
 #[cfg(feature = "_tls")]
 use crate::tls::CertificateSlot;
@@ -25,8 +23,8 @@ struct PeerData {
     proxy: Option<SocketAddr>,
     /// What it has to prove its user with, if only this machine can reach our end because the listener is bound to loopback.
     challenge: Option<Challenge>,
-    /// The user and the process, as the kernel tells them.
-    user: Option<UCred>,
+    /// The user and the process, as the OS tells them.
+    user: Option<Credentials>,
     /// The certificate of a TLS peer: empty until the handshake has ended, and if it has shown none. None without TLS.
     #[cfg(feature = "_tls")]
     certificate: Option<CertificateSlot>,
@@ -68,8 +66,9 @@ impl Peer {
         peer
     }
 
-    pub(super) fn unix(address: &Address, credentials: Option<UCred>) -> Self {
-        Self::new(Transport::Unix, address.to_string(), None, None, credentials)
+    /// Makes the peer of a stream of the local transport.
+    pub(super) fn local(address: &Address, credentials: Option<Credentials>) -> Self {
+        Self::new(Transport::LOCAL, address.to_string(), None, None, credentials)
     }
 
     pub(super) fn memory(address: &Address) -> Self {
@@ -106,7 +105,7 @@ impl Peer {
         address: String,
         challenge: Option<Challenge>,
         socket: Option<SocketAddr>,
-        user: Option<UCred>,
+        user: Option<Credentials>,
     ) -> Self {
         Self(Arc::new(PeerData {
             address: address.into(),
@@ -127,7 +126,13 @@ impl Peer {
         let (scheme, _) = address.split_once(':').unwrap_or((address, ""));
         let (_, place) = self.0.address.split_once(':').unwrap_or(("", &self.0.address));
         let address = format!("{scheme}:{place}");
-        Self::new(self.0.transport, address, None, self.0.socket, self.0.user)
+        Self::new(
+            self.0.transport,
+            address,
+            None,
+            self.0.socket,
+            self.0.user.clone(),
+        )
     }
 
     /// Makes the TLS peer of a TCP peer, and the place for its certificate. The TCP peer must not be shared yet.
@@ -151,7 +156,8 @@ impl Peer {
         self.0.certificate.as_ref()?.get()
     }
 
-    /// Returns the peer's address as text; for a Unix socket, the path that both ends share.
+    /// Returns the peer's address as text; for a Unix socket the path, and for a named pipe the name, that both
+    /// ends share.
     pub fn address(&self) -> &str {
         &self.0.address
     }
@@ -166,17 +172,29 @@ impl Peer {
     /// By default a peer over loopback TCP proves its user when it sends a terminate: see
     /// [`TerminatePolicy`](crate::TerminatePolicy).
     pub fn uid(&self) -> Option<u32> {
-        self.0.user.map(|user| user.uid())
+        self.user()?.uid()
+    }
+
+    /// Returns the security identifier of the user of the peer's process, such as `S-1-5-21-..-1001`; known for named pipes only.
+    pub fn sid(&self) -> Option<&str> {
+        match self.user() {
+            Some(User::Sid(sid)) => Some(sid),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn user(&self) -> Option<&User> {
+        self.0.user.as_ref().map(|credentials| &credentials.user)
     }
 
     /// Returns the effective group id of the peer's process; known for Unix sockets only.
     pub fn gid(&self) -> Option<u32> {
-        self.0.user.map(|user| user.gid())
+        self.0.user.as_ref()?.gid
     }
 
-    /// Returns the process id of the peer; known for Unix sockets only, and not on every system.
+    /// Returns the process id of the peer; known for Unix sockets and named pipes only, and not on every system.
     pub fn pid(&self) -> Option<i32> {
-        self.0.user?.pid()
+        self.0.user.as_ref()?.pid
     }
 
     /// Returns the IP address and port of the peer; known for TCP and TLS only.
@@ -197,7 +215,7 @@ impl Peer {
 
     /// Returns true if the peer is on this machine.
     ///
-    /// That is a Unix socket, this process, or TCP from a loopback address. It is never a peer that comes by a [proxy](Peer::proxy), whatever
+    /// That is a Unix socket, a named pipe, this process, or TCP from a loopback address. It is never a peer that comes by a [proxy](Peer::proxy), whatever
     /// address that names.
     pub fn is_local(&self) -> bool {
         #[cfg(feature = "sim")]
@@ -215,7 +233,7 @@ impl Peer {
 
     /// Returns true if the peer surely runs as our own user or as root.
     ///
-    /// That is this process itself, or a Unix peer with such a user id. The overflow uid stands for any user of another
+    /// That is this process itself, a Unix peer with such a user id, or the peer of a named pipe with such a SID. The overflow uid stands for any user of another
     /// namespace, so it never counts as the same user.
     pub fn is_same_user(&self) -> bool {
         #[cfg(feature = "sim")]
@@ -224,9 +242,9 @@ impl Peer {
         }
         match self.0.transport {
             Transport::Memory | Transport::InProcess => true,
-            Transport::Unix => match (self.uid(), own_uid()) {
-                (Some(OVERFLOW_UID), _) | (None, _) | (_, None) => false,
-                (Some(peer), Some(own)) => peer == own || peer == 0,
+            Transport::Unix | Transport::Pipe => match (self.user(), own_user()) {
+                (Some(peer), Some(own)) => peer.may_act_as(&own),
+                (None, _) | (_, None) => false,
             },
             Transport::Tcp | Transport::Tls | Transport::Custom => false,
         }
@@ -255,8 +273,6 @@ pub(super) fn is_loopback(socket: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UnixStream;
-
     use super::*;
 
     #[test]
@@ -312,11 +328,18 @@ mod tests {
         assert_eq!(peer.challenge(), None);
     }
 
-    #[tokio::test]
-    async fn a_unix_peer_of_this_process_is_the_same_user() {
-        let (one, _other) = UnixStream::pair().unwrap();
-        let peer = Peer::unix(&Address::Unix("/x".into()), one.peer_cred().ok());
-        assert!(peer.is_same_user());
-        assert!(!Peer::unix(&Address::Unix("/x".into()), None).is_same_user());
+    #[test]
+    fn a_local_peer_of_this_process_is_the_same_user() {
+        let address = Address::Local("/x".into());
+        let of = |user| Credentials {
+            user,
+            gid: None,
+            pid: None,
+        };
+        let peer = Peer::local(&address, own_user().map(of));
+        assert!(peer.is_same_user() && peer.is_local());
+        assert!(peer.uid().is_some() != peer.sid().is_some());
+        assert!(!Peer::local(&address, None).is_same_user());
+        assert!(!Peer::local(&address, Some(of(User::Uid(65534)))).is_same_user());
     }
 }

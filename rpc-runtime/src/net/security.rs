@@ -6,15 +6,19 @@ use tokio::net::TcpStream;
 
 #[cfg(feature = "_tls")]
 use super::StreamKind;
-use super::{Peer, Stream, uid::own_uid, unix_servers::UnixServers};
+use super::{
+    Peer, Stream,
+    os::{User, own_user},
+    unix_servers::UnixServers,
+};
 #[cfg(feature = "_tls")]
 use crate::tls::{self, ClientTls, OfferedTls, ServerTls, TlsError, TlsFault};
 use crate::{Code, api::tls_protocol::TlsProtocol};
 
-/// How a client makes sure that its server is the right one: at `tls://` addresses by its certificate, at `unix:` addresses by its user.
+/// How a client makes sure that its server is the right one: at `tls://` addresses by its certificate, at `unix:` and `pipe:` addresses by its user.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientSecurity {
-    /// Who may listen at `unix:` addresses. `None` for anybody.
+    /// Who may listen at `unix:` and `pipe:` addresses. `None` for anybody.
     unix: Option<UnixServers>,
     /// `None` for the CAs of this machine.
     #[cfg(feature = "_tls")]
@@ -84,15 +88,15 @@ impl ClientSecurity {
         self
     }
 
-    /// Checks who listens at a Unix socket; `uid` is none if the OS does not say.
+    /// Checks who listens at a Unix socket or a named pipe; `user` is none if the OS does not say.
     ///
     /// # Errors
     ///
     /// A [`WrongUnixServer`](super::unix_servers::WrongUnixServer) within.
-    pub(super) fn check_unix(&self, uid: Option<u32>) -> io::Result<()> {
+    pub(super) fn check_local(&self, user: Option<&User>) -> io::Result<()> {
         match &self.unix {
             None => Ok(()),
-            Some(servers) => servers.check(uid, own_uid()),
+            Some(servers) => servers.check(user, own_user().as_ref()),
         }
     }
 

@@ -6,16 +6,12 @@
 
 mod key_file;
 mod key_name;
-mod private_folder;
 mod stale_keys;
 
-use std::{
-    fmt,
-    fs::File,
-    io::{self, Read},
-};
+use std::{fmt, io};
 
 pub(crate) use self::key_file::{KeyFile, read_key};
+use super::os::random;
 use crate::base::hmac::{hmac, is_same};
 
 /// A server's secret: 32 random bytes.
@@ -28,7 +24,7 @@ impl TerminateKey {
     /// Draws a key from the OS.
     fn random() -> io::Result<Self> {
         let mut key = [0; 32];
-        File::open("/dev/urandom")?.read_exact(&mut key)?;
+        random(&mut key)?;
         Ok(Self(key))
     }
 

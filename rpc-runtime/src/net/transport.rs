@@ -1,5 +1,7 @@
 //! Transport: the kinds of byte streams.
 
+use super::os;
+
 /// The transport by which a peer is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -10,6 +12,8 @@ pub enum Transport {
     Tls,
     /// A Unix socket.
     Unix,
+    /// A named pipe, on Windows.
+    Pipe,
     /// A `mem:` name of this process.
     Memory,
     /// A client that was made from the server itself, in this process.
@@ -20,12 +24,19 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The local transport of this system.
+    pub(crate) const LOCAL: Self = match os::HAS_PIPES {
+        true => Self::Pipe,
+        false => Self::Unix,
+    };
+
     /// Returns the word for it in logs, such as `tcp`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Unix => "unix",
+            Self::Pipe => "pipe",
             Self::Memory => "mem",
             Self::InProcess => "in-process",
             Self::Custom => "custom",

@@ -1,8 +1,8 @@
-//! UnixServers: the users that may serve at a Unix socket, as a client trusts them.
+//! UnixServers: the users that may serve at a Unix socket or a named pipe, as a client trusts them.
 
 use std::{error, fmt, io, sync::Arc};
 
-use super::uid::OVERFLOW_UID;
+use super::os::{SUPERUSER, User};
 
 /// The users that may serve at a Unix socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,31 +24,33 @@ impl UnixServers {
     /// # Errors
     ///
     /// A [`WrongUnixServer`] within.
-    pub(super) fn check(&self, uid: Option<u32>, own: Option<u32>) -> io::Result<()> {
-        let is_right = match uid {
+    pub(super) fn check(&self, user: Option<&User>, own: Option<&User>) -> io::Result<()> {
+        let is_right = match user {
             None => false,
-            Some(uid) if !self.0.is_empty() => self.0.contains(&uid),
-            // Of another namespace, which may be anybody.
-            Some(OVERFLOW_UID) => false,
-            Some(uid) => uid == 0 || Some(uid) == own,
+            Some(User::Uid(uid)) if !self.0.is_empty() => self.0.contains(uid),
+            // A pipe has no uid that could be named.
+            Some(user) => match own {
+                Some(own) => user.may_act_as(own),
+                None => user.is_superuser(),
+            },
         };
         if is_right {
             return Ok(());
         }
         let wrong = WrongUnixServer {
-            uid,
-            own,
+            user: user.cloned(),
+            own: own.cloned(),
             expected: self.clone(),
         };
         Err(io::Error::new(io::ErrorKind::PermissionDenied, wrong))
     }
 }
 
-/// Another user serves at a Unix socket than the client trusts. Nothing was sent.
+/// Another user serves at a Unix socket or a named pipe than the client trusts. Nothing was sent.
 #[derive(Debug)]
 pub(crate) struct WrongUnixServer {
-    uid: Option<u32>,
-    own: Option<u32>,
+    user: Option<User>,
+    own: Option<User>,
     expected: UnixServers,
 }
 
@@ -61,17 +63,16 @@ impl WrongUnixServer {
 
 impl fmt::Display for WrongUnixServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.uid {
-            Some(OVERFLOW_UID) => write!(
-                f,
-                "a user of another namespace (uid {OVERFLOW_UID}) listens at the socket"
-            )?,
-            Some(uid) => write!(f, "the user with uid {uid} listens at the socket")?,
+        match &self.user {
+            Some(user) if user.is_unmapped() => {
+                write!(f, "a user of another namespace ({user}) listens at the socket")?;
+            }
+            Some(user) => write!(f, "the user with {user} listens at the socket")?,
             None => f.write_str("the OS does not say which user listens at the socket")?,
         }
-        match (&*self.expected.0, self.own) {
-            ([], Some(own)) => write!(f, ", and not uid {own}, as which this process runs, or root")?,
-            ([], None) => f.write_str(", and not the user of this process or root")?,
+        match (&*self.expected.0, &self.own) {
+            ([], Some(own)) => write!(f, ", and not {own}, as which this process runs, or {SUPERUSER}")?,
+            ([], None) => write!(f, ", and not the user of this process or {SUPERUSER}")?,
             ([one], _) => write!(f, ", and not uid {one}")?,
             (uids, _) => write!(f, ", and not one of the uids {uids:?}")?,
         }
@@ -84,6 +85,14 @@ impl error::Error for WrongUnixServer {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The uid for a user whom this namespace does not know.
+    const OVERFLOW_UID: u32 = 65534;
+
+    fn check(servers: &UnixServers, uid: Option<u32>, own: Option<u32>) -> io::Result<()> {
+        let [user, own] = [uid, own].map(|uid| uid.map(User::Uid));
+        servers.check(user.as_ref(), own.as_ref())
+    }
 
     #[test]
     fn a_server_of_our_own_user_or_of_a_user_that_is_named_is_right() {
@@ -103,20 +112,20 @@ mod tests {
             (&named, None, false),
             (&unmapped, Some(OVERFLOW_UID), true),
         ] {
-            let checked = servers.check(uid, Some(1000));
+            let checked = check(servers, uid, Some(1000));
             assert_eq!(checked.is_ok(), is_right, "{servers:?} {uid:?}");
         }
         assert!(
-            own.check(Some(OVERFLOW_UID), Some(OVERFLOW_UID)).is_err(),
+            check(&own, Some(OVERFLOW_UID), Some(OVERFLOW_UID)).is_err(),
             "our own user may be unknown, too"
         );
-        assert!(own.check(Some(1000), None).is_err());
+        assert!(check(&own, Some(1000), None).is_err());
     }
 
     #[test]
     fn the_error_says_who_listens_and_what_to_do() {
         let text = |servers: &[u32], uid| {
-            let error = UnixServers::of_users(servers).check(uid, Some(1000)).unwrap_err();
+            let error = check(&UnixServers::of_users(servers), uid, Some(1000)).unwrap_err();
             WrongUnixServer::find(&error).unwrap().to_string()
         };
         let advice = ": if that is the right server, name its user by ClientBuilder::unix_server_uid";
@@ -124,7 +133,9 @@ mod tests {
             (
                 &[][..],
                 Some(1001),
-                "the user with uid 1001 listens at the socket, and not uid 1000, as which this process runs, or root",
+                &*format!(
+                    "the user with uid 1001 listens at the socket, and not uid 1000, as which this process runs, or {SUPERUSER}"
+                ),
             ),
             (
                 &[7],

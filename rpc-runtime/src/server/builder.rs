@@ -169,7 +169,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds an address to listen on: `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`. A server may have many.
+    /// Adds an address to listen on: `tcp://host:port`, `tls://host:port`, `unix:/path` (on Windows `pipe:name`) or `mem:name`. A server may
+    /// have many.
     ///
     /// An [`Endpoint`] in place of the text says more: that it is behind proxies, or that sockets listen there already.
     ///
@@ -181,6 +182,9 @@ impl ServerBuilder {
     /// The file of a Unix socket has mode 0600, and is removed at the end. If its folder is missing, that is made with mode 0700. A
     /// file that a killed server left behind is replaced. A file that another server may listen on is never replaced: of several
     /// servers that start at once, one gets the path. A path may have as many bytes as the OS takes: 107 on Linux.
+    ///
+    /// Only the user who runs the server can open its named pipe, and no other machine. If there is a pipe of that name, the server does not
+    /// start.
     pub fn listener(mut self, endpoint: impl Into<Endpoint>) -> Self {
         self.endpoints.push(endpoint.into());
         self
@@ -277,6 +281,9 @@ impl ServerBuilder {
     }
 
     /// Sets whether SIGTERM and Ctrl-C drain the server, and a second one gives open calls no more time. Default: true.
+    ///
+    /// On Windows they are Ctrl-C, Ctrl-Break, a console that closes, and a system that shuts down. Windows ends the process 5 s after its
+    /// console has closed, whatever the drain timeout is.
     ///
     /// Signals belong to the process: each goes to all of its servers that obey signals. The first of them to serve starts a
     /// thread, `rpc-signals`, which takes both signals from the OS and keeps them until the process ends. When the last of these

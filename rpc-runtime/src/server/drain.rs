@@ -17,7 +17,7 @@ use tokio::{
 use self::before::Before;
 use super::{
     state::ServerState,
-    terminate::{Asker, Decision, SIGTERM, TerminateKind},
+    terminate::{Asker, Decision, TerminateKind},
     until::until,
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     conn::DRAINING,
     driver::SharedConnection,
     metrics::DRAINS,
+    net::os::STOP_SIGNAL,
     session::{Session, lifecycle::DrainPhase},
     wire::frame::control::Reason,
 };
@@ -54,7 +55,7 @@ fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind) {
         let before = Before::begin(server.router().services());
         drop(inside);
         let lame_duck = match asker {
-            Asker::Signal(SIGTERM) => server.lame_duck(),
+            Asker::Signal(STOP_SIGNAL) => server.lame_duck(),
             _ => Duration::ZERO,
         };
         if before.is_empty() && lame_duck.is_zero() {
@@ -309,7 +310,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_sigterm_makes_a_lame_duck() {
         for (asker, seconds) in [
-            (Asker::Signal("SIGTERM"), 5),
+            (Asker::Signal(STOP_SIGNAL), 5),
             (Asker::Signal("SIGINT"), 0),
             (Asker::Handle, 0),
             (Asker::Shutdown, 0),
@@ -329,9 +330,9 @@ mod tests {
     async fn an_abort_ends_a_lame_duck() {
         let server = server();
         let begun = Instant::now();
-        begin(&server, &Asker::Signal("SIGTERM"));
+        begin(&server, &Asker::Signal(STOP_SIGNAL));
         sleep(Duration::from_secs(1)).await;
-        abort(&server, &Asker::Signal("SIGTERM"));
+        abort(&server, &Asker::Signal(STOP_SIGNAL));
         server.lifecycle().closed().await;
         assert_eq!(begun.elapsed().as_secs(), 1);
     }

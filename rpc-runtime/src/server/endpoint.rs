@@ -30,7 +30,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Listens on an address: `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`.
+    /// Listens on an address: `tcp://host:port`, `tls://host:port`, `unix:/path` (on Windows `pipe:name`) or `mem:name`.
     pub fn new(address: impl Into<String>) -> Self {
         Self {
             address: address.into(),

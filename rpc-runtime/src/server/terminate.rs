@@ -10,13 +10,13 @@ use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration}
 pub(crate) use self::{
     audit::{Asker, Audit, Decision, TerminateKind},
     key::ServerKey,
-    signals::{SIGTERM, Signals, ignore_signals},
+    signals::{Signals, ignore_signals},
 };
 use crate::{
     Context,
     base::{bounded::bounded, panic::Panic},
     client::inherited::InstanceId,
-    net::{Challenge, own_uid},
+    net::{Challenge, own_user},
 };
 
 /// Which peers may terminate a server.
@@ -24,7 +24,7 @@ use crate::{
 /// By default peers that are on this machine and run as the server's own user, for sure:
 ///
 /// - a client in the same process, by `in_process` or a `mem:` address;
-/// - the peer of a Unix socket whose process runs as the server's user or as root;
+/// - the peer of a Unix socket whose process runs as the server's user or as root; on Windows the peer of a named pipe, likewise;
 /// - a TCP peer, if the server listens on a loopback address (`tcp://127.0.0.1:..`, not `0.0.0.0`) and the peer proves that it
 ///   can read the server's key. Clients of this library do so by themselves.
 ///
@@ -32,7 +32,7 @@ use crate::{
 /// of the machine.
 ///
 /// The key is a file that only the server's user can read: in `$XDG_RUNTIME_DIR/rpc-runtime`, or else in `rpc-runtime-<uid>`
-/// below the temporary folder. It is removed when the server ends. If it cannot be written, the server starts all the same, logs
+/// below the temporary folder; on Windows in `AppData\Local\rpc-runtime` of the user's profile. It is removed when the server ends. If it cannot be written, the server starts all the same, logs
 /// why, and refuses each terminate over TCP. A tunnel or a proxy between the two proves nothing, whatever its user: a client
 /// behind it has to read the file itself. The key is never sent.
 ///
@@ -135,7 +135,7 @@ impl TerminatePolicy {
     /// Decides about a peer over loopback TCP, whose user the OS does not tell.
     fn judge_proof(key: &ServerKey, proof: &[u8], instance: InstanceId, challenge: Challenge) -> Verdict {
         match key.check(proof, instance, challenge) {
-            Ok(()) => Verdict::allowed(own_uid()),
+            Ok(()) => Verdict::allowed(own_user().and_then(|user| user.uid())),
             Err(why) => Verdict::denied(None, why),
         }
     }

@@ -122,7 +122,7 @@ fn transport(address: &Address) -> Transport {
     match address {
         // A simulation refuses TLS.
         Address::Tcp(_) | Address::Tls(_) => Transport::Tcp,
-        Address::Unix(_) => Transport::Unix,
+        Address::Local(_) => Transport::LOCAL,
         Address::Memory(_) => Transport::Memory,
         Address::Custom(_) => Transport::Custom,
     }

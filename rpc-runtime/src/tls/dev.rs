@@ -1,9 +1,8 @@
 //! A throw-away CA for local use.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -14,6 +13,7 @@ use rcgen::{
 };
 
 use super::{fault::TlsError, identity::Identity, roots::Roots};
+use crate::net::os::create_private;
 
 /// Makes a CA that lives as long as this process, for programs and tests on one machine.
 ///
@@ -176,11 +176,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = create_private(path)?;
     file.write_all(text.as_bytes())
 }
 

@@ -2,9 +2,8 @@
 
 use std::{
     borrow::Cow,
-    fs::{self, File},
+    fs::File,
     io::Read,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,16 +17,6 @@ use super::fault::TlsError;
 pub(super) enum Pem {
     Text(Arc<[u8]>),
     File(PathBuf),
-}
-
-/// What changes when a file is written or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Pem {
@@ -90,18 +79,6 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         return Err(TlsError::configuration(text));
     }
     Ok(text)
-}
-
-/// Returns what changes when the file is written or replaced; `None` if it cannot be looked at.
-pub(super) fn stamp(path: &Path) -> Option<Stamp> {
-    let file = fs::metadata(path).ok()?;
-    Some(Stamp {
-        device: file.dev(),
-        inode: file.ino(),
-        len: file.len(),
-        modified: (file.mtime(), file.mtime_nsec()),
-        changed: (file.ctime(), file.ctime_nsec()),
-    })
 }
 
 /// The longest file, in bytes. Lists of revoked certificates may be long.

@@ -13,10 +13,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
-    fault::TlsError,
-    pem::{Stamp, stamp},
-};
+use super::fault::TlsError;
+use crate::net::os::{FileStamp, file_stamp};
 
 /// What a configuration is made of.
 pub(super) trait Source: Send + Sync + 'static {
@@ -48,7 +46,7 @@ pub(super) struct Reloading<S: Source> {
 
 /// The files as they were when they were last read.
 struct Seen {
-    stamps: Vec<Option<Stamp>>,
+    stamps: Vec<Option<FileStamp>>,
     /// False if they could not be used: they are read again at the next look, since the reason may have been a passing one.
     is_used: bool,
     /// The readings that have begun.
@@ -196,7 +194,7 @@ impl<S: Source> Reloading<S> {
     }
 
     /// Reads the files, which are as `stamps` says, and uses what they say: unless a reading that began later has ended earlier.
-    fn read(&self, number: u64, stamps: Vec<Option<Stamp>>) -> Result<(), TlsError> {
+    fn read(&self, number: u64, stamps: Vec<Option<FileStamp>>) -> Result<(), TlsError> {
         let loaded = self.source.load();
         let mut seen = self.seen();
         let is_latest = number > seen.latest;
@@ -236,8 +234,8 @@ impl<S: Source + fmt::Debug> fmt::Debug for Reloading<S> {
     }
 }
 
-fn stamps(source: &impl Source) -> Vec<Option<Stamp>> {
-    source.files().into_iter().map(stamp).collect()
+fn stamps(source: &impl Source) -> Vec<Option<FileStamp>> {
+    source.files().into_iter().map(file_stamp).collect()
 }
 
 /// How often handshakes look for changed files, by default.

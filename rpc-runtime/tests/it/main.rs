@@ -4,6 +4,7 @@
 //! process, send a signal, or use an address or a file of another one: every `mem:` name occurs in one test. Tests that need a
 //! process of their own are the other files of this folder; each says why.
 
+#[cfg(unix)]
 mod another_user;
 mod auth;
 mod call_log;
@@ -26,5 +27,5 @@ mod streams;
 #[cfg(feature = "_tls")]
 mod tls;
 mod trace;
-#[cfg(feature = "_tls")]
+#[cfg(all(feature = "_tls", unix))]
 mod who_is_let_in;

@@ -1,5 +1,6 @@
 //! What a server promises to its peers, its handlers and its owner.
 
+#[cfg(unix)]
 mod adopted;
 mod audit;
 mod batches;

@@ -3,6 +3,7 @@
 mod calls;
 pub(crate) mod certs;
 mod crowd;
+#[cfg(unix)]
 mod default_roots;
 mod dev_cas;
 mod faults;

@@ -72,10 +72,13 @@ pub fn loopback(address: &str) -> String {
     address.replace("0.0.0.0", "127.0.0.1")
 }
 
-/// Returns the address of a Unix socket of this process. Each test needs a `name` of its own.
+/// Returns the address of a Unix socket of this process, and on Windows that of a named pipe. Each test needs a `name` of its own.
 pub fn unix(name: &str) -> String {
-    let path = std::env::temp_dir().join(format!("rpc-test-{}-{name}", std::process::id()));
-    format!("unix:{}", path.display())
+    let name = format!("rpc-test-{}-{name}", std::process::id());
+    match cfg!(windows) {
+        true => format!("pipe:{name}"),
+        false => format!("unix:{}", std::env::temp_dir().join(name).display()),
+    }
 }
 
 /// Returns an IPv4 address for servers that come back at the same port. Each test needs a `number` of its own, 2 or more.

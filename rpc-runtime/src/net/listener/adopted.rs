@@ -1,12 +1,8 @@
 //! Sockets that listen already: listeners of them, and handles of them for other processes.
 
-use std::{io, os::unix::net, sync::Arc};
+use std::{io, path::Path};
 
-use socket2::SockRef;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    runtime::Handle,
-};
+use tokio::{net::TcpListener, runtime::Handle};
 
 use super::{Listener, Socket};
 use crate::{
@@ -14,8 +10,9 @@ use crate::{
     driver::runtime::{transport_error, unless_panics},
     net::{
         Address,
-        listening_socket::{ListeningSocket, SocketKind, unix_text},
-        socket_file::SocketFile,
+        os::{
+            ListeningSocket, LocalListener, SocketKind, StdLocalListener, copy_tcp, has_file, text_of_local,
+        },
     },
 };
 
@@ -53,13 +50,13 @@ impl Listener {
             let text = "there is none: give at least one";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
-        let file = own_file(address, first.try_clone()?)?.map(Arc::new);
+        let adopt = LocalListener::adopting(own_file(address, first.try_clone()?)?)?;
         let slots = sockets.len().max(runtimes.len());
         let each = (0..slots).map(|slot| {
             let runtime = &runtimes[slot % runtimes.len()];
             let socket = &sockets[slot % sockets.len()];
             let _entered = runtime.enter();
-            let listener = Self::of_socket(address, socket.try_clone()?, file.clone())?;
+            let listener = Self::of_socket(address, socket.try_clone()?, &adopt)?;
             Ok((runtime.clone(), listener))
         });
         each.collect()
@@ -68,12 +65,12 @@ impl Listener {
     fn of_socket(
         address: &Address,
         socket: ListeningSocket,
-        file: Option<Arc<SocketFile>>,
+        adopt: impl Fn(StdLocalListener) -> io::Result<LocalListener>,
     ) -> io::Result<Self> {
         let is_kept_elsewhere = socket.is_kept_elsewhere();
-        check_listens(&socket)?;
+        socket.check_listens()?;
         let (bound, socket) = match (address, socket.into_kind()) {
-            (Address::Tls(_), SocketKind::Unix(_)) => {
+            (Address::Tls(_), SocketKind::Local(_)) => {
                 let text = "it is a Unix socket, and tls:// needs one of TCP: write unix:";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
@@ -86,14 +83,12 @@ impl Listener {
                 socket.set_nonblocking(true)?;
                 (bound, Socket::Tcp(TcpListener::from_std(socket)?))
             }
-            (_, SocketKind::Unix(socket)) => {
+            (_, SocketKind::Local(socket)) => {
                 let bound = match address {
-                    Address::Unix(_) if has_file(&socket)? => address.clone(),
-                    _ => Address::Custom(unix_text(&socket)),
+                    Address::Local(_) if has_file(&socket)? => address.clone(),
+                    _ => Address::Custom(text_of_local(&socket)),
                 };
-                socket.set_nonblocking(true)?;
-                let socket = UnixListener::from_std(socket)?;
-                (bound, Socket::Unix { file, socket })
+                (bound, Socket::Local(adopt(socket)?))
             }
         };
         let text = bound.to_string();
@@ -112,10 +107,14 @@ impl Listener {
     /// The OS's error, for example that no more files can be opened.
     pub(crate) fn copy(&self, written: &str) -> io::Result<Option<ListeningSocket>> {
         let copy = match &self.socket {
-            Socket::Tcp(socket) => ListeningSocket::copy_tcp(socket, written)?,
-            Socket::Unix { socket, .. } => ListeningSocket::copy_unix(socket, written)?,
+            Socket::Tcp(socket) => SocketKind::Tcp(copy_tcp(socket)?),
+            Socket::Local(socket) => match socket.copy()? {
+                Some(copy) => SocketKind::Local(copy),
+                None => return Ok(None),
+            },
             Socket::Memory(_) | Socket::Custom(_) => return Ok(None),
         };
+        let copy = ListeningSocket::copied(copy, written);
         Ok(Some(match self.is_kept_elsewhere {
             true => copy.kept_elsewhere(),
             false => copy,
@@ -123,36 +122,15 @@ impl Listener {
     }
 }
 
-/// The file of a Unix socket that listens already, if it is ours to remove.
+/// The path of a Unix socket that listens already, if its file is ours to remove.
 ///
-/// It is at the path of `address`. The socket may have been bound to another name, as those of this library are.
-fn own_file(address: &Address, socket: ListeningSocket) -> io::Result<Option<SocketFile>> {
+/// It is the path of `address`. The socket may have been bound to another name, as those of this library are.
+fn own_file(address: &Address, socket: ListeningSocket) -> io::Result<Option<&Path>> {
     if socket.is_kept_elsewhere() {
         return Ok(None);
     }
-    match (address, socket.into_kind()) {
-        (Address::Unix(path), SocketKind::Unix(socket)) if has_file(&socket)? => {
-            SocketFile::adopt(path).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
-/// True if a Unix socket was bound to a path, and not to a name without a file.
-fn has_file(socket: &net::UnixListener) -> io::Result<bool> {
-    Ok(socket.local_addr()?.as_pathname().is_some())
-}
-
-/// Checks that a socket listens: the OS accepts nothing by another one.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn check_listens(socket: &ListeningSocket) -> io::Result<()> {
-    match SockRef::from(socket).is_listener()? {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")),
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn check_listens(_: &ListeningSocket) -> io::Result<()> {
-    Ok(())
+    Ok(match (address, socket.into_kind()) {
+        (Address::Local(path), SocketKind::Local(socket)) if has_file(&socket)? => Some(path),
+        _ => None,
+    })
 }

@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
-use crate::{Code, Error, net::Address};
+use crate::{
+    Code, Error,
+    net::{Address, os},
+};
 
 /// The error for an address that cannot be listened on, with what to do.
 pub(super) fn refused(addresses: &[Address], index: usize, error: io::Error) -> Error {
@@ -12,7 +15,7 @@ pub(super) fn refused(addresses: &[Address], index: usize, error: io::Error) -> 
         io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
         io::ErrorKind::PermissionDenied => "; this user may not listen there",
         io::ErrorKind::NotFound => "; only the last folder of a path is made: make the others",
-        io::ErrorKind::InvalidInput if matches!(address, Address::Unix(_)) => "; choose a shorter path",
+        io::ErrorKind::InvalidInput if matches!(address, Address::Local(_)) => "; choose a shorter path",
         _ => "",
     };
     Error::local(Code::Unavailable, format!("cannot listen on {address}{hint}")).with_source(error)
@@ -34,8 +37,12 @@ fn in_use(addresses: &[Address], index: usize) -> String {
              the two addresses"
         );
     }
-    if let Address::Unix(_) = address {
-        return "; a socket there is in use: stop its owner, or choose another path".to_owned();
+    if let Address::Local(_) = address {
+        let text = match os::HAS_PIPES {
+            true => "; a pipe of that name is in use: stop its owner, or choose another name",
+            false => "; a socket there is in use: stop its owner, or choose another path",
+        };
+        return text.to_owned();
     }
     if is_any_v6(address) {
         return "; another server has that port, perhaps only for IPv4, which [::] includes: stop that server, or \

@@ -1,19 +1,13 @@
 //! KeyFile: the file of a server's key, from the start of the server to its end.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use super::{
-    TerminateKey,
-    key_name::key_name,
-    private_folder::{OTHERS, PrivateFolder, at},
-    stale_keys,
-};
-use crate::net::own_uid;
+use super::{TerminateKey, key_name::key_name, stale_keys};
+use crate::net::os::private::{PrivateFolder, at, check_private, create_private};
 
 /// A server's key and its file, which is removed when this is dropped.
 #[derive(Debug)]
@@ -25,7 +19,7 @@ pub(crate) struct KeyFile {
 
 impl KeyFile {
     /// Draws a key for the server `instance`, and writes its file: into `$XDG_RUNTIME_DIR/rpc-runtime`, or else into
-    /// `rpc-runtime-<uid>` below the temporary folder.
+    /// `rpc-runtime-<uid>` below the temporary folder; on Windows into `AppData\Local\rpc-runtime` of the user's profile.
     ///
     /// Files that killed servers left behind are removed.
     ///
@@ -111,14 +105,8 @@ fn write_in(path: &Path, key: &TerminateKey) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         PrivateFolder::find(folder)?;
     }
-    // `create_new` follows no link.
-    let created = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    let mut file = created.map_err(|error| at(path, &error))?;
-    let written = check(&file, path).and_then(|()| file.write_all(&key.0));
+    let mut file = create_private(path).map_err(|error| at(path, &error))?;
+    let written = check_private(&file, path).and_then(|()| file.write_all(&key.0));
     written.inspect_err(|_| {
         let _ = fs::remove_file(path);
     })
@@ -155,7 +143,7 @@ fn read_in(folders: &[PathBuf], instance: [u8; 16]) -> io::Result<TerminateKey> 
 fn read(folder: &Path, instance: [u8; 16]) -> io::Result<TerminateKey> {
     let path = PrivateFolder::find(folder)?.path().join(key_name(instance));
     let mut file = File::open(&path).map_err(|error| at(&path, &error))?;
-    check(&file, &path)?;
+    check_private(&file, &path)?;
     let mut key = Vec::with_capacity(KEY_LEN);
     (&mut file).take(KEY_LEN as u64 + 1).read_to_end(&mut key)?;
     let key = key.try_into().map_err(|_| {
@@ -165,23 +153,15 @@ fn read(folder: &Path, instance: [u8; 16]) -> io::Result<TerminateKey> {
     Ok(TerminateKey(key))
 }
 
-/// Checks that an open file belongs to our own user alone.
-fn check(file: &File, path: &Path) -> io::Result<()> {
-    let found = file.metadata()?;
-    if found.is_file() && Some(found.uid()) == own_uid() && found.mode() & OTHERS == 0 {
-        return Ok(());
-    }
-    let text = format!("{} is not a file of this user alone", path.display());
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
-}
-
 const KEY_LEN: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::{super::private_folder::tests::Scratch, *};
+    use super::*;
+    use crate::net::os::{
+        on_unix,
+        tests_of_files::{Scratch, is_private},
+    };
 
     const ID: [u8; 16] = *b"0123456789abcdef";
     const NAME: &str = "30313233343536373839616263646566.key";
@@ -201,8 +181,7 @@ mod tests {
         assert_eq!(error(read_in(&folders, ID)).kind(), io::ErrorKind::NotFound);
         let file = KeyFile::create_in(&folders, ID).unwrap();
         assert_eq!(file.path, folder.join(NAME));
-        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&file.path)), (0o700, 0o600));
+        assert!(is_private(&folder) && is_private(&file.path));
         assert_eq!(read_in(&folders, ID).unwrap().0, file.key().0);
         assert_eq!(error(read_in(&folders, [0; 16])).kind(), io::ErrorKind::NotFound);
         drop(file);
@@ -224,23 +203,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_read_or_write_is_no_key() {
-        let scratch = Scratch::new("mode");
-        let folders = [scratch.0.join("keys")];
-        let mut file = KeyFile::create_in(&folders, ID).unwrap();
-        for mode in [0o640, 0o604, 0o620, 0o666] {
-            fs::set_permissions(&file.path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(
-                error(read_in(&folders, ID)).kind(),
-                io::ErrorKind::PermissionDenied,
-                "{mode:o}"
-            );
-            file.refresh().unwrap();
-            assert_eq!(read_in(&folders, ID).unwrap().0, file.key().0);
-        }
-    }
-
-    #[test]
     fn only_32_bytes_are_a_key() {
         let scratch = Scratch::new("length");
         let folders = [scratch.0.join("keys")];
@@ -256,58 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_through_a_link() {
-        let scratch = Scratch::new("links");
-        let folder = scratch.0.join("keys");
-        PrivateFolder::make(&folder).unwrap();
-        let precious = scratch.0.join("precious");
-        for target in ["precious", "absent"] {
-            let target = scratch.0.join(target);
-            fs::write(&precious, "precious").unwrap();
-            symlink(&target, folder.join(NAME)).unwrap();
-            let refused = error(KeyFile::create_in(std::slice::from_ref(&folder), ID));
-            assert!(refused.to_string().contains(NAME), "{refused}");
-            assert!(folder.join(NAME).is_symlink(), "it is not ours to remove");
-            fs::remove_file(folder.join(NAME)).unwrap();
-        }
-        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
-        assert!(!scratch.0.join("absent").exists());
-    }
-
-    #[test]
     fn a_file_is_kept_young() {
         let scratch = Scratch::new("refresh");
         let folders = [scratch.0.join("keys")];
         let mut file = KeyFile::create_in(&folders, ID).unwrap();
         let key = file.key().0;
         let long_ago = fs::metadata(&file.path).unwrap().modified().unwrap() - stale_keys::STALE;
-        let open = OpenOptions::new().write(true).open(&file.path).unwrap();
+        let open = fs::OpenOptions::new().write(true).open(&file.path).unwrap();
         open.set_modified(long_ago).unwrap();
         file.refresh().unwrap();
         assert!(fs::metadata(&file.path).unwrap().modified().unwrap() > long_ago);
         assert_eq!(read_in(&folders, ID).unwrap().0, key);
-    }
-
-    #[test]
-    fn a_refresh_opens_nothing_that_others_put_there() {
-        let scratch = Scratch::new("replaced");
-        let folder = scratch.0.join("keys");
-        let folders = [folder.clone()];
-        let mut file = KeyFile::create_in(&folders, ID).unwrap();
-        let precious = scratch.0.join("precious");
-        fs::write(&precious, "precious").unwrap();
-        fs::set_permissions(&precious, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::remove_file(&file.path).unwrap();
-        symlink(&precious, &file.path).unwrap();
-        file.refresh().unwrap();
-        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
-        assert_eq!(read_in(&folders, ID).unwrap().0, file.key().0);
-
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(file.rewrite().is_err(), "others may write there");
-        let next = scratch.0.join("next");
-        file.move_to(&[folder, next.clone()]).unwrap();
-        assert_eq!(read_in(&[next], ID).unwrap().0, file.key().0);
     }
 
     #[test]
@@ -346,5 +267,67 @@ mod tests {
         for key in [format!("{:?}", file.key().0), format!("{:02x?}", file.key().0)] {
             assert!(!shown.contains(&key[1..20]), "{shown}");
         }
+    }
+
+    on_unix! {
+    use crate::net::os::tests_of_files::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_file_that_others_may_read_or_write_is_no_key() {
+        let scratch = Scratch::new("mode");
+        let folders = [scratch.0.join("keys")];
+        let mut file = KeyFile::create_in(&folders, ID).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o666] {
+            fs::set_permissions(&file.path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(
+                error(read_in(&folders, ID)).kind(),
+                io::ErrorKind::PermissionDenied,
+                "{mode:o}"
+            );
+            file.refresh().unwrap();
+            assert_eq!(read_in(&folders, ID).unwrap().0, file.key().0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let scratch = Scratch::new("links");
+        let folder = scratch.0.join("keys");
+        PrivateFolder::make(&folder).unwrap();
+        let precious = scratch.0.join("precious");
+        for target in ["precious", "absent"] {
+            let target = scratch.0.join(target);
+            fs::write(&precious, "precious").unwrap();
+            symlink(&target, folder.join(NAME)).unwrap();
+            let refused = error(KeyFile::create_in(std::slice::from_ref(&folder), ID));
+            assert!(refused.to_string().contains(NAME), "{refused}");
+            assert!(folder.join(NAME).is_symlink(), "it is not ours to remove");
+            fs::remove_file(folder.join(NAME)).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert!(!scratch.0.join("absent").exists());
+    }
+
+    #[test]
+    fn a_refresh_opens_nothing_that_others_put_there() {
+        let scratch = Scratch::new("replaced");
+        let folder = scratch.0.join("keys");
+        let folders = [folder.clone()];
+        let mut file = KeyFile::create_in(&folders, ID).unwrap();
+        let precious = scratch.0.join("precious");
+        fs::write(&precious, "precious").unwrap();
+        fs::set_permissions(&precious, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(&file.path).unwrap();
+        symlink(&precious, &file.path).unwrap();
+        file.refresh().unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert_eq!(read_in(&folders, ID).unwrap().0, file.key().0);
+
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(file.rewrite().is_err(), "others may write there");
+        let next = scratch.0.join("next");
+        file.move_to(&[folder, next.clone()]).unwrap();
+        assert_eq!(read_in(&[next], ID).unwrap().0, file.key().0);
+    }
     }
 }

@@ -59,7 +59,8 @@ const MOST: usize = 1000;
 mod tests {
     use std::fs::File;
 
-    use super::{super::private_folder::tests::Scratch, *};
+    use super::*;
+    use crate::net::os::tests_of_files::Scratch;
 
     /// Writes a file that is as old as `age` when `own` is new.
     fn write(folder: &Path, name: &str, own: &Path, age: Duration) -> PathBuf {

@@ -1,4 +1,4 @@
-//! Signals: SIGTERM and Ctrl-C, for servers that obey them. Without such a server they end the process.
+//! Signals: SIGTERM and Ctrl-C (on Windows Ctrl-C, Ctrl-Break, a console that closes and a system that shuts down), for servers that obey them. Without such a server they end the process.
 //!
 //! tokio takes a signal from the OS and cannot give it back. From then on the signal does nothing by itself. So a thread of our
 //! own, `rpc-signals`, one for the process, listens as long as the process lives, also after the runtimes of its servers: a
@@ -7,25 +7,26 @@
 use std::{
     io,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::Poll,
     thread,
     time::{Duration, Instant},
 };
 
 use tokio::{
     runtime::{Builder, Runtime},
-    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::{Receiver, Sender, channel},
 };
 
-use crate::{Code, Error};
+use crate::{
+    Code, Error,
+    net::os::{OsSignal, OsSignals},
+};
 
-/// SIGTERM and Ctrl-C, as one server receives them.
+/// The signals that stop a process, as one server receives them.
 #[derive(Debug)]
 pub(crate) struct Signals(Receiver<&'static str>);
 
 impl Signals {
-    /// Receives both from now on. When this and all others of the process are dropped, signals end the process again.
+    /// Receives them from now on. When this and all others of the process are dropped, signals end the process again.
     ///
     /// # Errors
     ///
@@ -106,19 +107,18 @@ fn process() -> MutexGuard<'static, SignalState> {
     PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes both signals from the OS, and starts the thread that receives them.
+/// Takes the signals from the OS, and starts the thread that receives them.
 fn watch() -> io::Result<()> {
     let runtime = OwnRuntime(Some(Builder::new_current_thread().enable_io().build()?));
-    let (mut term, mut interrupt) = {
+    let mut signals = {
         // Here and not on the thread, so that no signal falls between.
         let _entered = runtime.0.as_ref().map(Runtime::enter);
-        let [term, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-        (term?, interrupt?)
+        OsSignals::listen()?
     };
     let run = move || {
         let Some(runtime) = &runtime.0 else { return };
         loop {
-            let (name, code) = runtime.block_on(next(&mut term, &mut interrupt));
+            let OsSignal { name, code } = runtime.block_on(signals.next());
             if !process().hear(name) {
                 // Nothing is logged: what blocks the process may block the log, too.
                 std::process::exit(code);
@@ -127,17 +127,6 @@ fn watch() -> io::Result<()> {
     };
     thread::Builder::new().name("rpc-signals".to_owned()).spawn(run)?;
     Ok(())
-}
-
-/// Waits for the next signal. Returns its name, and the exit code of a process that it ends.
-async fn next(term: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
-    std::future::poll_fn(|cx| {
-        if term.poll_recv(cx).is_ready() {
-            return Poll::Ready((SIGTERM, 128 + 15));
-        }
-        interrupt.poll_recv(cx).map(|_| ("SIGINT", 128 + 2))
-    })
-    .await
 }
 
 /// A runtime that may be dropped inside of another one, as it is when its thread cannot be started.
@@ -150,9 +139,6 @@ impl Drop for OwnRuntime {
         }
     }
 }
-
-/// The signal by which service managers and Kubernetes stop a process, by its name.
-pub(crate) const SIGTERM: &str = "SIGTERM";
 
 /// A signal that comes within this time after the end of the last server is ignored: it was meant for that server, and the
 /// process may end with the exit code of its drain.

@@ -5,6 +5,7 @@ mod renewal;
 mod secrecy;
 mod terminate;
 mod transports;
+#[cfg(unix)]
 mod unix_server;
 mod verification;
 

@@ -437,6 +437,7 @@ async fn calls_of_a_terminated_in_process_server_fail_at_once() {
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
+#[cfg(unix)]
 #[tokio::test(crate = "test_support::gate")]
 async fn a_unix_socket_with_a_full_backlog_is_tried_again() {
     let path = unix("backlog");
@@ -648,6 +649,7 @@ async fn a_missing_hello_is_named_in_the_error() {
     assert!(error.message().contains("the peer has not said HELLO"), "{error}");
 }
 
+#[cfg(unix)]
 #[tokio::test(crate = "test_support::gate")]
 async fn a_too_long_unix_path_is_an_error_with_the_limit() {
     let address = format!("unix:/{}", "x".repeat(200));

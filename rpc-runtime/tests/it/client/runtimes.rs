@@ -396,9 +396,14 @@ fn a_runtime_without_io_is_an_error_that_says_what_to_enable() {
     let lab = Lab::default();
     runtime.block_on(async {
         let socket = unix("without-io");
+        #[cfg(unix)]
         let _listener = std::os::unix::net::UnixListener::bind(&socket["unix:".len()..]).unwrap();
         let mut errors = Vec::new();
         for address in ["tcp://127.0.0.1:1", "tcp://localhost:1", &socket] {
+            // Nothing listens there, which shows first.
+            if cfg!(windows) && *address == socket {
+                continue;
+            }
             errors.push(within(Client::connect(address)).await.unwrap_err());
             let lazy = Client::connect_lazy(address);
             let call = lazy.call().send_recv::<_, ()>(&HANG, ());
@@ -414,6 +419,7 @@ fn a_runtime_without_io_is_an_error_that_says_what_to_enable() {
             assert!(error.message().contains("enable_all()"), "{error}");
         }
 
+        #[cfg(unix)]
         std::fs::remove_file(&socket["unix:".len()..]).unwrap();
 
         // What needs none goes on.

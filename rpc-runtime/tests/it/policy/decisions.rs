@@ -134,12 +134,15 @@ async fn a_panic_in_the_map_of_peers_leaves_the_caller_unknown() {
 #[tokio::test(crate = "test_support::gate")]
 async fn a_peer_is_a_caller_by_its_user() {
     let roles = Roles::new().callers(|peer| {
-        let caller = Caller::new(format!("known uid: {}", peer.uid().is_some()));
+        let caller = Caller::new(format!(
+            "known user: {}",
+            peer.uid().is_some() || peer.sid().is_some()
+        ));
         peer.is_same_user().then(|| caller.with_role("admin"))
     });
     let server = served(&unix("policy-user"), |server| server.policy(roles).layer(Believe)).await;
     let client = server.client().await;
-    assert_eq!(call_as(&client, &CLEAR, "").await.unwrap(), "known uid: true");
+    assert_eq!(call_as(&client, &CLEAR, "").await.unwrap(), "known user: true");
     let error = call_as(&client, &CLEAR, "ada").await.unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied, "middleware goes first");
     server.stop().await;

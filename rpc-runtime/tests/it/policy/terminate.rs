@@ -81,7 +81,10 @@ async fn without_a_rule_roles_deny_terminate_to_all() {
 
 #[tokio::test(crate = "test_support::gate")]
 async fn the_transport_says_who_terminates() {
-    let roles = Roles::new().callers(|peer| peer.uid().map(|_| Caller::new("user").with_role("operator")));
+    let roles = Roles::new().callers(|peer| {
+        let is_known = peer.uid().is_some() || peer.sid().is_some();
+        is_known.then(|| Caller::new("user").with_role("operator"))
+    });
     let server = served(&unix("policy-terminate-user"), |server| {
         server.policy(roles).allow(TERMINATE, ["operator"])
     })

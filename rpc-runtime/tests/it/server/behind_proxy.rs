@@ -11,7 +11,7 @@ use rpc_runtime::{
     middleware::{ServerCall, from_fn},
     server::{Counters, Endpoint, Peer, ServerBuilder, TerminatePolicy},
 };
-use test_support::{Lab, Logged, Running, lab::*, serve, within};
+use test_support::{Lab, Logged, Running, lab::*, serve, unix, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -291,7 +291,7 @@ async fn a_drain_waits_for_no_header() {
 async fn an_endpoint_that_cannot_be_behind_proxies_does_not_bind() {
     for (address, networks, says) in [
         ("mem:behind-proxies", &["::1"][..], "tcp:// and tls:// only"),
-        ("unix:/nowhere/behind", &["::1"], "tcp:// and tls:// only"),
+        (&unix("nowhere-behind"), &["::1"], "tcp:// and tls:// only"),
         ("tcp://127.0.0.1:0", &[], "names no address"),
         (
             "tcp://127.0.0.1:0",

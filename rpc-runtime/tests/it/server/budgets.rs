@@ -205,7 +205,8 @@ impl Stream for Accepted {
 
 /// A server in virtual time that accepts one peer, behind some errors.
 async fn serve_one(errors: usize, limits: Limits) -> (ServerHandle, DuplexStream) {
-    const EMFILE: i32 = 24;
+    // WSAEMFILE on Windows.
+    const EMFILE: i32 = if cfg!(windows) { 10024 } else { 24 };
     let (ours, theirs) = duplex(64 << 10);
     let mut accepted: VecDeque<_> = (0..errors)
         .map(|_| Err(io::Error::from_raw_os_error(EMFILE)))

@@ -8,6 +8,7 @@ use rpc_runtime::{
 };
 use test_support::{
     lab::*,
+    unix,
     wire::{self, Goaway, HandPeer},
     within,
 };
@@ -317,13 +318,7 @@ fn a_cancelled_call_that_never_got_a_thread_frees_its_place() {
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn calls_of_unaccepted_peers_were_not_executed() {
-    let unix = format!(
-        "unix:{}",
-        std::env::temp_dir()
-            .join(format!("rpc-{}-backlog", std::process::id()))
-            .display()
-    );
-    for address in ["mem:drain-backlog", "tcp://127.0.0.1:0", &unix] {
+    for address in ["mem:drain-backlog", "tcp://127.0.0.1:0", &unix("drain-backlog")] {
         let lab = Lab::default();
         let server = lab.serve_with(address, |server| server.max_connections(1)).await;
         let only = server.client().await;

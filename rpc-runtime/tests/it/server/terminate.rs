@@ -3,19 +3,13 @@
 use std::time::Duration;
 
 use rpc_runtime::{Client, Code, DrainReport, Executed, Server, server::TerminatePolicy};
-use test_support::{Logged, lab::*, loopback, until, within};
+use test_support::{Logged, lab::*, loopback, unix, until, within};
 use tokio::runtime::Builder;
 
 #[tokio::test(crate = "test_support::gate")]
 async fn by_default_only_surely_local_peers_may_terminate() {
     let lab = Lab::default();
-    let unix = format!(
-        "unix:{}",
-        std::env::temp_dir()
-            .join(format!("rpc-{}-policy", std::process::id()))
-            .display()
-    );
-    for address in ["mem:terminate-local", &unix] {
+    for address in ["mem:terminate-local", &unix("policy")] {
         let server = lab.serve(address).await;
         let report = within(server.client().await.terminate()).await.unwrap();
         assert!(report.is_clean());

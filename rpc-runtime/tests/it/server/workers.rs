@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rpc_runtime::{Client, Code, Server, server::ServerBuilder};
-use test_support::{Running, lab::*, own_host, within};
+use test_support::{Running, lab::*, own_host, unix, within};
 
 fn three(server: ServerBuilder) -> ServerBuilder {
     server.workers(3).drain_timeout(Duration::from_secs(5))
@@ -28,9 +28,12 @@ async fn by_thread(server: &Running, count: usize) -> BTreeMap<String, Vec<Clien
 
 #[tokio::test(crate = "test_support::gate")]
 async fn every_transport_is_served_by_workers_and_drained() {
-    let path = std::env::temp_dir().join(format!("rpc-workers-{}", std::process::id()));
-    let unix = format!("unix:{}", path.display());
-    for address in ["tcp://127.0.0.1:0", "tcp://[::1]:0", &unix, "mem:workers"] {
+    for address in [
+        "tcp://127.0.0.1:0",
+        "tcp://[::1]:0",
+        &unix("workers"),
+        "mem:workers",
+    ] {
         let lab = Lab::default();
         let server = lab.serve_with(address, three).await;
         let clients = by_thread(&server, 32).await;

@@ -10,7 +10,7 @@ use rpc_runtime::{
     server::{Handler, Incoming, Procedure, ServerHandle, Service},
     stream,
 };
-use test_support::{gate, lab::*, within};
+use test_support::{gate, lab::*, unix, within};
 use tokio::task::JoinHandle;
 
 /// A server of a lab, and a client of it.
@@ -184,12 +184,7 @@ async fn an_endless_stream_leaves_others_their_turn() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "test_support::gate")]
 async fn a_stream_that_blocks_its_thread_delays_no_other() {
-    for address in ["mem:stream-blocks", "unix:"] {
-        let path = std::env::temp_dir().join(format!("rpc-stream-blocks-{}", std::process::id()));
-        let address = match address {
-            "unix:" => format!("unix:{}", path.display()),
-            address => address.to_owned(),
-        };
+    for address in ["mem:stream-blocks".to_owned(), unix("stream-blocks")] {
         let gate = Gate::default();
         let lab = Lab::default();
         let server = Server::builder()

@@ -11,7 +11,7 @@ use rpc_runtime::{
     Client, Code, Error, Limits, Reply, Result, Sender, Server, Stream, Streaming, server::ServerBuilder,
     stream,
 };
-use test_support::{gate, lab::*, within};
+use test_support::{gate, lab::*, unix, within};
 
 async fn serve(address: &str, configure: impl FnOnce(ServerBuilder) -> ServerBuilder) -> (Lab, Client) {
     let lab = Lab::default();
@@ -27,15 +27,11 @@ async fn serve(address: &str, configure: impl FnOnce(ServerBuilder) -> ServerBui
 
 /// A server on each transport.
 async fn everywhere(name: &str) -> Vec<(Lab, Client)> {
-    let socket = std::env::temp_dir().join(format!("rpc-streams-{}-{name}", std::process::id()));
-    let mut all = vec![
+    vec![
         serve(&format!("mem:client-streams-{name}"), |server| server).await,
         serve("tcp://127.0.0.1:0", |server| server).await,
-    ];
-    if cfg!(unix) {
-        all.push(serve(&format!("unix:{}", socket.display()), |server| server).await);
-    }
-    all
+        serve(&unix(&format!("streams-{name}")), |server| server).await,
+    ]
 }
 
 async fn echo(client: &Client) -> (Sender<String>, Streaming<String>) {

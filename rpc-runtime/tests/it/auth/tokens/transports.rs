@@ -18,16 +18,17 @@ async fn a_client_sends_no_token_over_plain_tcp() {
         &|client| client.connection_metadata("Authorization", "Bearer s3cret"),
     ];
     let behind_unix = |builder: ClientBuilder| builder.fallback(&address);
+    let nowhere = unix("tokens-nowhere");
     let connector = |builder: ClientBuilder| {
         builder.connector(|_| async { Err::<tokio::net::TcpStream, _>(std::io::Error::other("never")) })
     };
     for token in tokens {
         for (how, builder) in [
             ("over plain TCP", Client::builder(&address)),
-            ("over plain TCP", behind_unix(Client::builder("unix:/nowhere"))),
+            ("over plain TCP", behind_unix(Client::builder(&nowhere))),
             (
                 "over a stream of your connector",
-                connector(Client::builder("unix:/nowhere")),
+                connector(Client::builder(&nowhere)),
             ),
         ] {
             let error = within(token(builder.clone()).connect()).await.unwrap_err();

@@ -1,11 +1,18 @@
-//! Uid: the user ids that decide whether a peer runs as our own user.
+//! OwnUid: the user as which this process runs.
 
 use std::sync::OnceLock;
 
 use tokio::{net::UnixStream, runtime::Builder};
 
+use super::super::User;
+
+/// The user of this process.
+pub(crate) fn own_user() -> Option<User> {
+    own_uid().map(User::Uid)
+}
+
 /// Our own effective uid, as our peers see it. There is no other way without `unsafe`.
-pub(crate) fn own_uid() -> Option<u32> {
+pub(super) fn own_uid() -> Option<u32> {
     static UID: OnceLock<u32> = OnceLock::new();
     if let Some(uid) = UID.get() {
         return Some(*uid);
@@ -27,9 +34,6 @@ fn uid_of_a_pair() -> Option<u32> {
     runtime.shutdown_background();
     Some(uid.ok()?.uid())
 }
-
-/// The uid that the kernel shows for a user whom this namespace does not know.
-pub(super) const OVERFLOW_UID: u32 = 65534;
 
 #[cfg(test)]
 mod tests {

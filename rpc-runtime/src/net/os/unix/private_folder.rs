@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::net::own_uid;
+use super::own_uid::own_uid;
 
 /// A folder that only our own user can enter. Root can too.
 #[derive(Debug)]
-pub(super) struct PrivateFolder(PathBuf);
+pub(crate) struct PrivateFolder(PathBuf);
 
 impl PrivateFolder {
     /// Returns the paths where the keys of this user may be, the best one first.
@@ -21,7 +21,7 @@ impl PrivateFolder {
     /// # Errors
     ///
     /// The OS does not tell the user of this process.
-    pub(super) fn paths() -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn paths() -> io::Result<Vec<PathBuf>> {
         let uid = known_uid()?;
         let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let runtime = runtime.filter(|path| path.is_absolute() && check(path, uid).is_ok());
@@ -35,7 +35,7 @@ impl PrivateFolder {
     /// # Errors
     ///
     /// Those of [`PrivateFolder::find`], and the OS's.
-    pub(super) fn make(path: &Path) -> io::Result<Self> {
+    pub(crate) fn make(path: &Path) -> io::Result<Self> {
         match fs::DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(path, &error)),
             _ => Self::find(path),
@@ -48,12 +48,12 @@ impl PrivateFolder {
     ///
     /// `PermissionDenied` for a folder of another user, or one that other users may enter; `NotADirectory` for a symbolic
     /// link or a file; the OS's error if there is nothing.
-    pub(super) fn find(path: &Path) -> io::Result<Self> {
+    pub(crate) fn find(path: &Path) -> io::Result<Self> {
         check(path, known_uid()?)?;
         Ok(Self(path.to_owned()))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -81,7 +81,7 @@ fn check(path: &Path, uid: u32) -> io::Result<()> {
 }
 
 /// Adds the path to an error of the OS.
-pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
+pub(crate) fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -89,16 +89,16 @@ pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
 pub(super) const OTHERS: u32 = 0o077;
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+pub(crate) mod tests {
+    pub(crate) use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
     /// A folder for one test.
-    pub(in super::super) struct Scratch(pub(in super::super) PathBuf);
+    pub(crate) struct Scratch(pub(crate) PathBuf);
 
     impl Scratch {
-        pub(in super::super) fn new(name: &str) -> Self {
+        pub(crate) fn new(name: &str) -> Self {
             let path = env::temp_dir().join(format!("rpc-{}-key-{name}", std::process::id()));
             fs::create_dir(&path).unwrap();
             Self(path)
@@ -109,6 +109,12 @@ pub(super) mod tests {
         fn drop(&mut self) {
             fs::remove_dir_all(&self.0).unwrap();
         }
+    }
+
+    /// True if no other user may use the file or the folder.
+    pub(crate) fn is_private(path: &Path) -> bool {
+        let found = fs::symlink_metadata(path).unwrap();
+        found.mode() & 0o777 == if found.is_dir() { 0o700 } else { 0o600 }
     }
 
     fn refusal(path: &Path) -> String {

@@ -20,7 +20,7 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::ACCEPT_QUEUE;
+use super::super::ACCEPT_QUEUE;
 
 /// Listens at `path`, which must be free. A file that a killed server left behind is replaced. A missing folder is made, for our
 /// own user alone.

@@ -1,4 +1,4 @@
-//! UnixSocket: a Unix stream whose first byte can be looked at.
+//! LocalSocket: a stream of the local transport whose first byte can be looked at.
 
 use std::{
     io::{self, IoSlice},
@@ -6,26 +6,25 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::UnixStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// A Unix stream whose first byte can be looked at.
+use super::os::LocalStream;
+
+/// A stream of the local transport whose first byte can be looked at.
 #[derive(Debug)]
-pub(super) struct UnixSocket {
-    stream: UnixStream,
-    /// A byte that was looked at and not read yet. Neither the standard library nor tokio can peek at a Unix stream.
+pub(super) struct LocalSocket {
+    stream: LocalStream,
+    /// A byte that was looked at and not read yet. Neither the standard library nor tokio can peek at a Unix stream or a pipe.
     seen: Option<u8>,
 }
 
-impl From<UnixStream> for UnixSocket {
-    fn from(stream: UnixStream) -> Self {
+impl From<LocalStream> for LocalSocket {
+    fn from(stream: LocalStream) -> Self {
         Self { stream, seen: None }
     }
 }
 
-impl UnixSocket {
+impl LocalSocket {
     /// Waits for the first byte; none at the end of the stream.
     ///
     /// # Cancel safety
@@ -40,7 +39,7 @@ impl UnixSocket {
     }
 }
 
-impl AsyncRead for UnixSocket {
+impl AsyncRead for LocalSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -56,7 +55,7 @@ impl AsyncRead for UnixSocket {
     }
 }
 
-impl AsyncWrite for UnixSocket {
+impl AsyncWrite for LocalSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

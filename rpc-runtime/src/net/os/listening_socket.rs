@@ -1,15 +1,22 @@
 //! ListeningSocket: a socket that something else has bound: systemd, a process before this one, the program itself.
 
+#[cfg(windows)]
+use std::os::windows::io::{AsSocket, BorrowedSocket, OwnedSocket};
+#[cfg(unix)]
+use std::os::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    unix::net::UnixListener,
+};
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::UnixListener,
-    },
 };
 
-/// A TCP or Unix socket that listens already, for [`Endpoint::sockets`](crate::server::Endpoint::sockets).
+use super::system::StdLocalListener;
+#[cfg(unix)]
+use super::system::text_of_local;
+
+/// A TCP or Unix socket that listens already (on Windows: a TCP socket), for [`Endpoint::sockets`](crate::server::Endpoint::sockets).
 ///
 /// ```
 /// use std::net::TcpListener;
@@ -29,9 +36,9 @@ pub struct ListeningSocket {
 }
 
 /// The kind of a listening socket.
-pub(super) enum SocketKind {
+pub(crate) enum SocketKind {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Local(StdLocalListener),
 }
 
 impl ListeningSocket {
@@ -65,7 +72,7 @@ impl ListeningSocket {
     pub fn try_clone(&self) -> io::Result<Self> {
         let kind = match &self.kind {
             SocketKind::Tcp(socket) => SocketKind::Tcp(socket.try_clone()?),
-            SocketKind::Unix(socket) => SocketKind::Unix(socket.try_clone()?),
+            SocketKind::Local(socket) => SocketKind::Local(socket.try_clone()?),
         };
         Ok(Self {
             address: self.address.clone(),
@@ -74,19 +81,22 @@ impl ListeningSocket {
         })
     }
 
-    /// Makes a second handle of `socket`, which is of the address that the program has written as `address`.
-    pub(super) fn copy_tcp(socket: impl AsFd, address: &str) -> io::Result<Self> {
-        let copy = socket.as_fd().try_clone_to_owned()?;
-        Ok(Self::of(address.to_owned(), SocketKind::Tcp(copy.into())))
+    /// Checks that it listens: the OS accepts nothing by another one. It asks for SO_ACCEPTCONN, socket(7), on Linux only; elsewhere an
+    /// accept fails.
+    pub(crate) fn check_listens(&self) -> io::Result<()> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if !socket2::SockRef::from(self).is_listener()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"));
+        }
+        Ok(())
     }
 
-    /// The same for a Unix socket.
-    pub(super) fn copy_unix(socket: impl AsFd, address: &str) -> io::Result<Self> {
-        let copy = socket.as_fd().try_clone_to_owned()?;
-        Ok(Self::of(address.to_owned(), SocketKind::Unix(copy.into())))
+    /// Takes `copy`, a second handle of a socket of the address that the program has written as `address`.
+    pub(crate) fn copied(copy: SocketKind, address: &str) -> Self {
+        Self::of(address.to_owned(), copy)
     }
 
-    pub(super) fn into_kind(self) -> SocketKind {
+    pub(crate) fn into_kind(self) -> SocketKind {
         self.kind
     }
 
@@ -108,27 +118,49 @@ impl From<TcpListener> for ListeningSocket {
     }
 }
 
+#[cfg(unix)]
 impl From<UnixListener> for ListeningSocket {
     fn from(socket: UnixListener) -> Self {
-        let address = unix_text(&socket);
-        Self::of(address, SocketKind::Unix(socket))
+        Self::of(text_of_local(&socket), SocketKind::Local(socket))
     }
 }
 
+#[cfg(unix)]
 impl From<ListeningSocket> for OwnedFd {
     fn from(socket: ListeningSocket) -> Self {
         match socket.kind {
             SocketKind::Tcp(socket) => socket.into(),
-            SocketKind::Unix(socket) => socket.into(),
+            SocketKind::Local(socket) => socket.into(),
         }
     }
 }
 
+#[cfg(unix)]
 impl AsFd for ListeningSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.kind {
             SocketKind::Tcp(socket) => socket.as_fd(),
-            SocketKind::Unix(socket) => socket.as_fd(),
+            SocketKind::Local(socket) => socket.as_fd(),
+        }
+    }
+}
+
+#[cfg(windows)]
+impl From<ListeningSocket> for OwnedSocket {
+    fn from(socket: ListeningSocket) -> Self {
+        match socket.kind {
+            SocketKind::Tcp(socket) => socket.into(),
+            SocketKind::Local(socket) => match socket {},
+        }
+    }
+}
+
+#[cfg(windows)]
+impl AsSocket for ListeningSocket {
+    fn as_socket(&self) -> BorrowedSocket<'_> {
+        match &self.kind {
+            SocketKind::Tcp(socket) => socket.as_socket(),
+            SocketKind::Local(socket) => match *socket {},
         }
     }
 }
@@ -144,23 +176,4 @@ impl fmt::Debug for ListeningSocket {
 
 fn tcp_text(address: SocketAddr) -> String {
     format!("tcp://{address}")
-}
-
-/// The address of a Unix socket: its path, or its name if it has no file.
-pub(super) fn unix_text(socket: &UnixListener) -> String {
-    let Ok(address) = socket.local_addr() else {
-        return "unix:?".to_owned();
-    };
-    if let Some(path) = address.as_pathname() {
-        return format!("unix:{}", path.display());
-    }
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        use std::os::linux::net::SocketAddrExt;
-
-        if let Some(name) = address.as_abstract_name() {
-            return format!("unix:@{}", String::from_utf8_lossy(name));
-        }
-    }
-    "unix:unnamed".to_owned()
 }

@@ -1,0 +1,69 @@
+//! What differs between operating systems: local sockets, options of TCP, users, files of one user, signals.
+//!
+//! No other file of the workspace's crates asks for which system it is compiled. Both folders have the same names. A system call that
+//! differs has the platform's own page beside it.
+
+mod listening_socket;
+mod resources;
+mod user;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+use self::unix as system;
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use self::windows as system;
+
+pub use self::listening_socket::ListeningSocket;
+#[cfg(feature = "tls-dev")]
+pub(crate) use self::system::create_private;
+#[cfg(feature = "_tls")]
+pub(crate) use self::system::{FileStamp, file_stamp};
+pub(crate) use self::{
+    listening_socket::SocketKind,
+    resources::lacks_resources,
+    system::{
+        HAS_PIPES, LocalListener, LocalStream, OsSignals, STOP_SIGNAL, SUPERUSER, StdLocalListener,
+        connect_local, copy_tcp, credentials, has_file, listen_each, new_socket, own_user, private, random,
+        set_stream_options, set_user_timeout, text_of_local,
+    },
+    user::{Credentials, User},
+};
+
+/// Maximum number of streams that wait to be accepted, and that a closing listener takes over.
+///
+/// The number of tokio's own listeners. Linux cuts it to net.core.somaxconn (listen(2)), FreeBSD and macOS to kern.ipc.soacceptqueue and
+/// kern.ipc.somaxconn (listen(2) there), Windows to a number of its own (winsock2, `listen`).
+pub(crate) const ACCEPT_QUEUE: usize = 1024;
+
+/// A signal that asks the process to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OsSignal {
+    /// Its name in logs.
+    pub(crate) name: &'static str,
+    /// The exit code of a process that it ends.
+    pub(crate) code: i32,
+}
+
+/// Tests that only Unix can pass.
+#[cfg(test)]
+macro_rules! on_unix {
+    ($($item:item)*) => { $(#[cfg(unix)] $item)* };
+}
+#[cfg(test)]
+pub(crate) use on_unix;
+
+#[cfg(test)]
+pub(crate) use self::system::{tests_of_files, user_timeout};
+
+/// An address for one test of the local transport: `unix:` with a path below the temporary folder, or `pipe:`.
+#[cfg(test)]
+pub(crate) fn local_address(name: &str) -> String {
+    let name = format!("rpc-{}-{name}", std::process::id());
+    match HAS_PIPES {
+        true => format!("pipe:{name}"),
+        false => format!("unix:{}", std::env::temp_dir().join(name).display()),
+    }
+}
