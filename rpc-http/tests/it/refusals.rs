@@ -13,6 +13,7 @@ use demo_api::demo::kv::v1::{FetchRequest, UpdateRequest};
 use rpc_runtime::{
     Code, Executed, Limits, Status,
     middleware::{self, Middleware, Next, ServerCall},
+    server::TerminatePolicy,
 };
 use test_support::within;
 use tokio::{
@@ -314,11 +315,41 @@ async fn our_client_comes_back_after_a_hint() {
     server.stop().await;
 }
 
+const TERMINATE: &str = "/rpc.control.v1.Control/rpc_terminate";
+
 #[tokio::test]
-async fn terminate_is_not_there() {
-    let server = TestServer::start("tcp://127.0.0.1:0").await;
+async fn terminate_is_not_there_unless_a_policy_is_set() {
+    for policy in [TerminatePolicy::default(), TerminatePolicy::disabled()] {
+        let server =
+            TestServer::start_with("tcp://127.0.0.1:0", |server| server.terminate_policy(policy)).await;
+        let grpc = Caller::connect(&server.address).await;
+        for path in [TERMINATE, "/rpc.control.v1.Control/rpc_ping"] {
+            let answer = grpc.call(path, &[], prefixed(&())).await;
+            assert_eq!(answer.code(), "12", "{path}");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn terminate_asks_the_policy_that_is_set() {
+    let policy = TerminatePolicy::custom(|cx| cx.metadata().get_str("x-stop-token") == Some("a long one"));
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| server.terminate_policy(policy)).await;
     let grpc = Caller::connect(&server.address).await;
-    let answer = grpc.call("/rpc.Control/terminate", &[], prefixed(&())).await;
-    assert_eq!(answer.code(), "12");
-    server.stop().await;
+    let denied = grpc
+        .call(TERMINATE, &[("x-stop-token", "a guess")], prefixed(&()))
+        .await;
+    assert_eq!(denied.code(), "7", "{denied:?}");
+    assert_eq!(
+        grpc.call(FETCH, &[], prefixed(&FetchRequest::default()))
+            .await
+            .code(),
+        "0"
+    );
+    let allowed = grpc
+        .call(TERMINATE, &[("x-stop-token", "a long one")], prefixed(&()))
+        .await;
+    assert_eq!(allowed.code(), "0", "{allowed:?}");
+    let report = within(server.serving).await.unwrap().unwrap();
+    assert!(report.is_clean(), "{report}");
 }

@@ -229,7 +229,8 @@ impl GuestServer {
 
     /// Returns the procedure of this path, such as `package.Service/Name`; none if the server has none.
     ///
-    /// The procedures of the built-in control service, such as `terminate`, are not there: a guest cannot call them.
+    /// Of the built-in control service only `rpc.control.v1.Control/rpc_terminate` is there, and only if the program has set who may call it:
+    /// see [`TerminatePolicy`](crate::server::TerminatePolicy).
     pub fn procedure(&self, path: &str) -> Option<&'static Procedure> {
         self.host.procedure(path)
     }

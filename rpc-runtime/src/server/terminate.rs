@@ -36,6 +36,9 @@ use crate::{
 /// why, and refuses each terminate over TCP. A tunnel or a proxy between the two proves nothing, whatever its user: a client
 /// behind it has to read the file itself. The key is never sent.
 ///
+/// Callers over gRPC find the procedure, `/rpc.control.v1.Control/rpc_terminate`, only if the program has set a policy, other than
+/// [`TerminatePolicy::disabled`]: this one, or the server's own.
+///
 /// Each terminate, allowed or not, is one event of `tracing` at the target `rpc_runtime::audit`.
 ///
 /// ```
@@ -101,6 +104,14 @@ impl TerminatePolicy {
         Fut: Future<Output = bool> + Send + 'static,
     {
         Self(Rule::CustomAsync(Arc::new(move |cx| Box::pin(allows(cx)))))
+    }
+
+    /// Returns whether callers of a guest's protocol, such as gRPC, find the procedure: only if the program has chosen who may call it.
+    pub(crate) fn is_for_guests(&self) -> bool {
+        match &self.0 {
+            Rule::Local | Rule::Disabled => false,
+            Rule::Loopback | Rule::Custom(_) | Rule::CustomAsync(_) | Rule::ServerPolicy => true,
+        }
     }
 
     /// Leaves the decision to the server's own policy.

@@ -15,6 +15,7 @@ use crate::{
     conn::{Cut, Settings},
     driver::SharedConnection,
     inspect::StreamTraffic,
+    message::control::TERMINATE,
     metrics::{EndLabel, OpenConnection, Protocol, Side},
     net::{Opening, ProxyGate, Stream, TlsFailure},
     server::{
@@ -163,6 +164,10 @@ fn note_failure(server: &ServerState, peer: &Peer, error: &io::Error) {
 
 impl Host for ServerState {
     fn procedure(&self, path: &str) -> Option<&'static Procedure> {
+        let is_terminate = path == TERMINATE.path() && self.policy().is_for_guests();
+        if is_terminate {
+            return Some(&TERMINATE);
+        }
         self.router().by_path(path)
     }
 
