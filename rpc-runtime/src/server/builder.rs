@@ -13,7 +13,7 @@ use super::{
     drain::END,
     endpoint::{CheckedEndpoint, Endpoint},
     guest::Guest,
-    inspected::{MachineLimits, list_server},
+    inspected::{UnsetLimits, list_server},
     listen::{admission::AdmissionLimits, defaults, workers::Workers},
     near_paths,
     router::{Router, TerminateProcedure},
@@ -464,9 +464,10 @@ impl ServerBuilder {
             drain_timeout: drain_timeout(self.drain_timeout, self.options.lame_duck),
             ..self.options
         };
-        let machine = MachineLimits {
+        let unset = UnsetLimits {
             connections: self.max_connections.is_none(),
             buffered_bytes: self.max_buffered_bytes.is_none(),
+            drain_timeout: self.drain_timeout.is_none(),
         };
         let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
         let admission = Arc::new(AdmissionLimits::new(max_connections, self.max_handshakes));
@@ -477,7 +478,7 @@ impl ServerBuilder {
         }
         server.own_sockets().keep(copies);
         workers.belong_to(&server);
-        list_server(&server, Some(&admission), machine);
+        list_server(&server, Some(&admission), unset);
         Ok(Server {
             owned: AbortOnDrop(server),
             listeners,

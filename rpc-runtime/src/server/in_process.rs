@@ -9,7 +9,7 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
-    inspected::{MachineLimits, list_server},
+    inspected::{UnsetLimits, list_server},
     listen::serve::serve_stream,
     router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
@@ -89,7 +89,11 @@ impl InProcess {
             Threads::here(),
         );
         server.show_in_metrics();
-        list_server(&server, None, MachineLimits::default());
+        let unset = UnsetLimits {
+            drain_timeout: true,
+            ..UnsetLimits::default()
+        };
+        list_server(&server, None, unset);
         *serving = Some(RunningServer {
             server: Arc::clone(&server),
             lives,

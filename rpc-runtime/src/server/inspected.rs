@@ -5,10 +5,7 @@ use std::sync::{Arc, Weak};
 use super::{listen::admission::AdmissionLimits, state::ServerState};
 use crate::{
     Procedure,
-    api::{
-        limit_value::LimitValue,
-        limits::{DRAIN_TIMEOUT, SERVER_KEEP_ALIVE},
-    },
+    api::{limit_value::LimitValue, limits::SERVER_KEEP_ALIVE},
     driver::SharedConnection,
     inspect::{
         self, BlockedHandler, ConnectionFacts, InspectedConnection, LimitSource, Owner, OwnerLimit, Side,
@@ -19,40 +16,36 @@ use crate::{
 
 /// Shows a server to those who look into the process, as long as it is there.
 ///
-/// `machine` are the limits that depend on the machine, since the program has not set them.
+/// `unset` are the limits that the program has not set, and whose defaults depend on something.
 pub(super) fn list_server(
     server: &Arc<ServerState>,
     admission: Option<&Arc<AdmissionLimits>>,
-    machine: MachineLimits,
+    unset: UnsetLimits,
 ) {
-    list(server, Side::Server, admission, machine);
+    list(server, Side::Server, admission, unset);
 }
 
 /// Shows the services of a client, on one of its connections.
 pub(super) fn list_callbacks(server: &Arc<ServerState>) {
-    list(server, Side::Client, None, MachineLimits::default());
+    list(server, Side::Client, None, UnsetLimits::default());
 }
 
-fn list(
-    server: &Arc<ServerState>,
-    side: Side,
-    admission: Option<&Arc<AdmissionLimits>>,
-    machine: MachineLimits,
-) {
+fn list(server: &Arc<ServerState>, side: Side, admission: Option<&Arc<AdmissionLimits>>, unset: UnsetLimits) {
     let inspected = InspectedServer {
         server: Arc::downgrade(server),
         side,
         admission: admission.cloned(),
-        machine,
+        unset,
     };
     server.set_listed(inspect::list(Arc::new(inspected)));
 }
 
-/// Which limits depend on the machine, since the program has not set them.
+/// Which limits the program has not set, of those whose defaults depend on something: on the machine, or `drain_timeout` on `lame_duck`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct MachineLimits {
+pub(super) struct UnsetLimits {
     pub(super) connections: bool,
     pub(super) buffered_bytes: bool,
+    pub(super) drain_timeout: bool,
 }
 
 struct InspectedServer {
@@ -60,7 +53,7 @@ struct InspectedServer {
     side: Side,
     /// None for a server that does not listen.
     admission: Option<Arc<AdmissionLimits>>,
-    machine: MachineLimits,
+    unset: UnsetLimits,
 }
 
 impl InspectedServer {
@@ -85,7 +78,7 @@ impl InspectedServer {
                 },
                 source: match memory.max() {
                     u64::MAX => LimitSource::Default,
-                    _ => of_machine(self.machine.buffered_bytes),
+                    _ => of_machine(self.unset.buffered_bytes),
                 },
                 used: Some(memory.held()),
             },
@@ -98,7 +91,13 @@ impl InspectedServer {
             OwnerLimit {
                 name: "drain_timeout",
                 value: LimitValue::Time(server.drain_timeout()),
-                source: source(server.drain_timeout() == DRAIN_TIMEOUT),
+                source: source(self.unset.drain_timeout),
+                used: None,
+            },
+            OwnerLimit {
+                name: "lame_duck",
+                value: LimitValue::Time(server.lame_duck()),
+                source: source(server.lame_duck().is_zero()),
                 used: None,
             },
         ];
@@ -107,7 +106,7 @@ impl InspectedServer {
             limits.push(OwnerLimit {
                 name: "max_connections",
                 value: LimitValue::Count(connections.max as u64),
-                source: of_machine(self.machine.connections),
+                source: of_machine(self.unset.connections),
                 used: Some(connections.used as u64),
             });
             limits.push(OwnerLimit {

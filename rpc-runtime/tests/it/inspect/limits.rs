@@ -1,5 +1,7 @@
 //! Limits in force, and their use.
 
+use std::time::Duration;
+
 use rpc_runtime::{
     Client, Limits,
     inspect::{self, LimitSource, LimitValue, LimitView, Side},
@@ -23,6 +25,7 @@ async fn a_limit_tells_its_value_where_it_came_from_and_its_use() {
             server
                 .max_buffered_bytes(32 << 20)
                 .max_waiting_handlers(50)
+                .lame_duck(Duration::from_secs(5))
                 .limits(Limits::default().max_calls(20))
         })
         .await;
@@ -45,6 +48,19 @@ async fn a_limit_tells_its_value_where_it_came_from_and_its_use() {
         ),
         ("max_waiting_handlers", LimitValue::Count(50), program, Some(2)),
         ("max_handshakes", LimitValue::Count(256), default, Some(0)),
+        (
+            "lame_duck",
+            LimitValue::Time(Duration::from_secs(5)),
+            program,
+            None,
+        ),
+        // Nobody has set it: it is what is left of the time that Kubernetes gives.
+        (
+            "drain_timeout",
+            LimitValue::Time(Duration::from_secs(21)),
+            default,
+            None,
+        ),
         ("max_calls", LimitValue::Count(20), program, Some(2)),
         ("max_message", LimitValue::Bytes(4 << 20), default, None),
         ("max_age", LimitValue::Unlimited, default, None),
