@@ -253,6 +253,11 @@ fn servers(all: &mut Families, procedures: &[ProcedureCalls], gauges: &[ServerGa
         }
     }
     rejected.count([("reason", "denied")], counters.calls_denied());
+    let denied = all.counter(
+        "rpc_server_connections_denied_total",
+        "Connections that were drained because a policy has denied too many of their calls.",
+    );
+    denied.count([], counters.drained_by_denials());
     let limited = all.counter(
         "rpc_server_limited_total",
         "Calls that middleware of the module limit has refused, by which.",
@@ -279,6 +284,7 @@ fn servers(all: &mut Families, procedures: &[ProcedureCalls], gauges: &[ServerGa
     problems.count([("kind", "memory")], counters.accepts_paused());
     problems.count([("kind", "os")], counters.accept_errors());
     problems.count([("kind", "lost")], counters.accepts_failed());
+    problems.count([("kind", "proxy_header")], counters.proxy_headers_refused());
     let drains = all.counter("rpc_server_drains_total", "Drains of servers that have begun.");
     drains.total([], &DRAINS.begun);
     let drained = all.counter(

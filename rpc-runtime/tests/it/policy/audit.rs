@@ -13,6 +13,7 @@ use test_support::{
 };
 
 use super::*;
+use crate::metrics::number;
 
 const CANARY: &str = "canary-0x5eed-token";
 
@@ -112,6 +113,7 @@ async fn too_many_denials_drain_the_connection() {
     );
     let counters = server.handle.counters();
     assert_eq!((counters.calls_denied(), counters.drained_by_denials()), (5, 1));
+    assert!(number("rpc_server_connections_denied_total", &[]) >= 1.0);
     let last = logged.audit().pop().unwrap();
     assert_eq!(
         last.pick(&["message", "decision", "denials", "limit", "procedure"]),

@@ -19,6 +19,8 @@ use tokio::{
     time::sleep,
 };
 
+use crate::metrics::number;
+
 /// A proxy that begins each connection to a server with a header of its own.
 struct Proxy {
     /// Where its clients connect, without a scheme.
@@ -194,6 +196,8 @@ async fn a_loopback_address_that_a_proxy_names_may_not_terminate() {
 async fn what_is_no_header_of_a_trusted_proxy_is_closed_counted_and_logged() {
     let logged = Logged::here();
     let (server, peers) = behind("tcp://127.0.0.1:0", |server| server).await;
+    let (metric, kind) = ("rpc_server_accept_problems_total", [("kind", "proxy_header")]);
+    let before = number(metric, &kind);
     let wrong: [&[u8]; 5] = [
         b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2\r\n",
         b"PROXY UNKNOWN\r\n",
@@ -212,6 +216,7 @@ async fn what_is_no_header_of_a_trusted_proxy_is_closed_counted_and_logged() {
     }
     is_cut_off(&server, &header(0x21, 0x11, u16::MAX, &[0; 500])).await;
     counted(&server, |counters| counters.proxy_headers_refused() == 6).await;
+    assert!(number(metric, &kind) >= before + 6.0);
     let error = within(Client::connect(&server.address)).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(peers.lock().unwrap().is_empty());
