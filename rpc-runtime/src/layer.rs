@@ -22,5 +22,5 @@ pub use self::{
 pub(crate) use self::{
     any_call::{CallError, Sealed},
     chain::{AnswerFuture, Chain, DynMiddleware, Last, Running},
-    tries::Tries,
+    tries::{SentTry, Tries},
 };

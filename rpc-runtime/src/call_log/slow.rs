@@ -113,7 +113,7 @@ impl Middleware<ClientCall> for SlowCalls {
                 Ok(_) => Code::Ok,
                 Err(error) => error.code(),
             };
-            log(procedure, &peer, code, &spent, trace.as_ref());
+            log(procedure, &peer, code, &spent, progress.call_id(), trace.as_ref());
         }
         result
     }
@@ -138,7 +138,14 @@ fn time_spent(progress: &CallProgress, result: &Result<Answer, Error>) -> TimeSp
 }
 
 #[cold]
-fn log(procedure: &str, peer: &str, code: Code, spent: &TimeSpent, trace: Option<&TraceContext>) {
+fn log(
+    procedure: &str,
+    peer: &str,
+    code: Code,
+    spent: &TimeSpent,
+    call: Option<u64>,
+    trace: Option<&TraceContext>,
+) {
     let (queued_here, since_sent) = (spent.queued_here(), spent.since_sent());
     tracing::warn!(
         target: SLOW,
@@ -150,6 +157,7 @@ fn log(procedure: &str, peer: &str, code: Code, spent: &TimeSpent, trace: Option
         queued_there_us = spent.queued_there().map(micros),
         ran_us = spent.ran().map(micros),
         wire_us = spent.on_the_wire().map(micros),
+        call,
         trace = TraceId::of(trace).map(field::display),
         "slow call"
     );

@@ -17,8 +17,17 @@ use crate::{Error, Executed};
 pub struct Tries {
     /// How many may have run.
     count: AtomicUsize,
-    /// How long the call had waited when the last one was sent.
-    sent_after: Mutex<Option<Duration>>,
+    /// The last one that was sent.
+    sent: Mutex<Option<SentTry>>,
+}
+
+/// A try that was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentTry {
+    /// How long the call had waited.
+    pub(crate) after: Duration,
+    /// Its id on its connection; none of a one-way call.
+    pub(crate) id: Option<u64>,
 }
 
 impl Tries {
@@ -39,14 +48,14 @@ impl Tries {
         self.count.load(SeqCst)
     }
 
-    /// Notes how long the call had waited when a try was sent.
-    pub(crate) fn note_sent(&self, after: Duration) {
-        *self.sent_after.lock().unwrap_or_else(PoisonError::into_inner) = Some(after);
+    /// Notes that a try was sent.
+    pub(crate) fn note_sent(&self, sent: SentTry) {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent);
     }
 
-    /// How long the call had waited when the last try was sent; none if none was.
-    pub(crate) fn sent_after(&self) -> Option<Duration> {
-        *self.sent_after.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The last try that was sent; none if none was.
+    pub(crate) fn sent(&self) -> Option<SentTry> {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns true if a try may have run.

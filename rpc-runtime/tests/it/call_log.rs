@@ -130,6 +130,11 @@ async fn a_slow_call_is_logged_once_on_each_side_with_where_its_time_went() {
             "{field}: {values:?}"
         );
     };
+    let ids = micros("call");
+    assert!(
+        ids.len() == 2 && ids[0] == ids[1],
+        "both sides have its number: {ids:?}"
+    );
     told("took_us", 2, 10_000, 20_000);
     told("ran_us", 2, 10_000, 20_000);
     told("queued_us", 1, 0, 1_000);

@@ -148,10 +148,15 @@ impl CallProgress {
     /// Where the time of the call went until now, as far as is known without its answer.
     pub(crate) fn time_spent(&self) -> TimeSpent {
         let total = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-        match self.tries.sent_after() {
+        match self.tries.sent() {
             None => TimeSpent::unsent(total),
-            Some(after) => TimeSpent::sent(after, total),
+            Some(sent) => TimeSpent::sent(sent.after, total),
         }
+    }
+
+    /// The id of the call on the connection of its last try; none before it is sent, and of a one-way call.
+    pub(crate) fn call_id(&self) -> Option<u64> {
+        self.tries.sent()?.id
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     Code, Error, Executed, Phase, Procedure, Status,
     client::{channel::Channel, deadline::Deadline, errors, timer::LocalTimer},
     conn::ReceivedReply,
-    layer::{Answer, AnswerFuture, Chain, Last, Next, Running, Tries},
+    layer::{Answer, AnswerFuture, Chain, Last, Next, Running, SentTry, Tries},
     message::decode::DecodeFailure,
     trace,
     wire::frame::Encoded,
@@ -178,7 +178,8 @@ async fn make(call: ClientCall) -> Result<Answer, Error> {
     match kind {
         CallKind::OneWay => {
             call.send(&message).await?;
-            tries.note_sent(elapsed(&deadline));
+            let (after, id) = (elapsed(&deadline), None);
+            tries.note_sent(SentTry { after, id });
             Ok(Answer::default())
         }
         CallKind::Reply => {
@@ -187,7 +188,11 @@ async fn make(call: ClientCall) -> Result<Answer, Error> {
                 let polled = call.poll_call(&message, cx);
                 match call.on() {
                     Some((on, id)) if last != Some(id) => {
-                        tries.note_sent(elapsed(&deadline));
+                        let after = elapsed(&deadline);
+                        tries.note_sent(SentTry {
+                            after,
+                            id: Some(id.0),
+                        });
                         if last.replace(id).is_none() && trace::is_on() {
                             trace::note_call(&on.peer, id.0);
                         }
@@ -210,7 +215,11 @@ async fn make(call: ClientCall) -> Result<Answer, Error> {
                 return Err(call.locate(status.into()));
             }
             let (on, id) = call.open(&message).await?;
-            tries.note_sent(elapsed(&deadline));
+            let after = elapsed(&deadline);
+            tries.note_sent(SentTry {
+                after,
+                id: Some(id.0),
+            });
             let more = call.take_more();
             drop(call);
             let about = CallInfo {
