@@ -209,7 +209,7 @@ fn accessor_warnings(pool: &DescriptorPool) -> Vec<String> {
 mod tests {
     use std::{
         fs,
-        path::{Path, PathBuf},
+        path::{MAIN_SEPARATOR, Path, PathBuf},
     };
 
     use quote::quote;
@@ -231,7 +231,8 @@ mod tests {
         let runtime = Code::from(quote!(::rpc_runtime));
         let model = Model::new(&pool, &sources, &Target::for_users(&runtime, &Choices::default()))
             .expect("it has no clashes");
-        model.warnings
+        let warnings = model.warnings.into_iter();
+        warnings.map(|text| text.replace(MAIN_SEPARATOR, "/")).collect()
     }
 
     #[test]

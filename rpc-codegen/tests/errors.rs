@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{MAIN_SEPARATOR, Path},
+};
 
 use common::{TempDir, compare};
 use rpc_codegen::Config;
@@ -21,7 +24,8 @@ fn check(case: &str) {
         config.file(&file).compile()
     };
     let error = result.expect_err("the case is an error");
-    compare(&folder.with_extension("txt"), &format!("Error: {error:?}"));
+    let text = format!("Error: {error:?}").replace(MAIN_SEPARATOR, "/");
+    compare(&folder.with_extension("txt"), &text);
 }
 
 macro_rules! cases {

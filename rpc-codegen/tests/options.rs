@@ -3,6 +3,8 @@
 #[path = "common/temp_dir.rs"]
 mod temp_dir;
 
+use std::path::MAIN_SEPARATOR;
+
 use rpc_codegen::{BytesType, Config};
 
 use temp_dir::TempDir;
@@ -15,7 +17,8 @@ fn error(set: impl FnOnce(&mut Config) -> &mut Config) -> String {
     config.out_dir(out.path());
     set(&mut config);
     let result = config.compile_dir("tests/golden/options");
-    result.expect_err("the option is wrong").to_string()
+    let error = result.expect_err("the option is wrong").to_string();
+    error.replace(MAIN_SEPARATOR, "/")
 }
 
 #[track_caller]
