@@ -5,7 +5,11 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
-use rpc_runtime::{Metadata, Status, codec::RawMessage, server::HeldMemory};
+use rpc_runtime::{
+    Metadata, Status,
+    codec::RawMessage,
+    server::{HeldMemory, PeerFault},
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -153,6 +157,7 @@ impl<'a> Answer<'a> {
                             peer,
                             "a caller takes too little of its reply: Limits::write_stall"
                         );
+                        self.shared.server.note_fault(PeerFault::Other);
                         body.send_reset(Reason::CANCEL);
                         return Err(Unsent::Gone);
                     }

@@ -234,6 +234,7 @@ impl<'a> Messages<'a> {
     }
 
     fn too_slow(&self) -> Status {
+        self.shared.server.note_fault(PeerFault::Other);
         let (time, read) = (self.shared.server.slow_frame(), self.unread.len());
         let text = format!(
             "less than 64 KiB of a message came in {time:?}, and {read} bytes wait for the rest: the server's Limits::slow_frame"

@@ -220,6 +220,7 @@ async fn a_body_that_does_not_go_on_ends_its_call() {
         assert_eq!(answer.code(), "8", "{path} {len}");
         assert!(answer.text().contains("Limits::slow_frame"), "{}", answer.text());
     }
+    counted(&server, Counters::other_faults, 3).await;
     server.stop().await;
 }
 
@@ -265,6 +266,7 @@ async fn a_reply_that_is_not_taken_ends_its_call() {
     let mut body = response.await.unwrap().into_body();
     let error = timeout(Duration::from_secs(60), body.data()).await.unwrap();
     assert_eq!(error.unwrap().unwrap_err().reason(), Some(Reason::CANCEL));
+    counted(&server, Counters::other_faults, 1).await;
     server.stop().await;
 }
 

@@ -8,11 +8,12 @@ use rpc_runtime::{
     auth::{Asked, Decision, policy_fn},
     middleware::{self, Answer as CallAnswer, Next, ServerCall},
 };
+use test_support::{Lab, within};
 use tokio::time::timeout;
 
 use crate::{
     TestServer,
-    caller::{Caller, prefixed},
+    caller::{Answer, Caller, prefixed},
 };
 
 const FETCH: &str = "/demo.kv.v1.Kv/rpc_fetch";
@@ -120,7 +121,60 @@ async fn a_drain_longer_than_the_grace_leaves_open_calls_their_time() {
         tokio::task::yield_now().await;
     }
     let stopped = tokio::spawn(server.stop());
-    assert_eq!(crate::caller::Answer::read(response).await.code(), "0");
+    assert_eq!(Answer::read(response).await.code(), "0");
     drop((stream, grpc));
     assert!(soon(stopped).await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn endless_handlers_and_callers_that_read_nothing_delay_no_drain_over_grpc() {
+    let lab = Lab::default();
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| {
+        server
+            .service(lab.clone())
+            .drain_timeout(SECOND)
+            // Nothing else ends what is not read.
+            .limits(Limits::default().write_stall(Duration::from_secs(3600)))
+    })
+    .await;
+    let (waiting, deaf) = (
+        Caller::connect(&server.address).await,
+        Caller::connect(&server.address).await,
+    );
+    let (endless, mut stream) = waiting.open("/lab.v1.Lab/hang", &[]).await;
+    stream.send_data(prefixed(&()), true).unwrap();
+    // A reply of more than the window, and replies without end.
+    let mut unread = Vec::new();
+    for (path, number) in [("/lab.v1.Lab/fill", 1 << 20), ("/lab.v1.Lab/count", u64::MAX)] {
+        let (response, mut stream) = deaf.open(path, &[]).await;
+        stream.send_data(prefixed(&number), true).unwrap();
+        unread.push(response.await.unwrap().into_body());
+    }
+    lab.until_hanging(1).await;
+
+    let report = within(server.stop()).await;
+    assert_eq!((report.aborted(), report.stuck()), (2, 0), "{report}");
+    let answer = within(Answer::read(endless)).await;
+    assert_eq!(answer.code(), "14");
+    assert!(
+        answer.text().contains("ServerBuilder::drain_timeout"),
+        "{}",
+        answer.text()
+    );
+    for mut body in unread {
+        let failed = async {
+            while let Some(chunk) = body.data().await {
+                match chunk {
+                    Ok(chunk) => body
+                        .flow_control()
+                        .release_capacity(chunk.len())
+                        .unwrap_or_default(),
+                    Err(_) => return true,
+                }
+            }
+            false
+        };
+        assert!(within(failed).await, "a part of a reply looks whole");
+    }
+    within(waiting.connection).await.unwrap().unwrap();
 }

@@ -17,6 +17,7 @@ mod outgoing;
 mod refusals;
 #[cfg(feature = "routes")]
 mod routes;
+mod slow_readers;
 mod tls;
 mod trace;
 

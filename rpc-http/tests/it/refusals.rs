@@ -11,11 +11,11 @@ use std::{
 use bytes::Bytes;
 use demo_api::demo::kv::v1::{FetchRequest, UpdateRequest};
 use rpc_runtime::{
-    Code, Executed, Limits, Status,
+    Code, Error, Executed, Limits, Status,
     middleware::{self, Middleware, Next, ServerCall},
     server::TerminatePolicy,
 };
-use test_support::within;
+use test_support::{Lab, lab::ECHO, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -352,4 +352,31 @@ async fn terminate_asks_the_policy_that_is_set() {
     assert_eq!(allowed.code(), "0", "{allowed:?}");
     let report = within(server.serving).await.unwrap().unwrap();
     assert!(report.is_clean(), "{report}");
+}
+
+#[tokio::test]
+async fn a_callback_to_a_grpc_caller_fails_with_what_to_do_instead() {
+    let lab = Lab::default();
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| server.service(lab.clone())).await;
+    let grpc = Caller::connect(&server.address).await;
+    assert_eq!(
+        grpc.call("/lab.v1.Lab/keep", &[], prefixed(&())).await.code(),
+        "0"
+    );
+    let caller = lab.client();
+    let called: Result<String, Error> = within(caller.call().send_recv(&ECHO, "hello".to_owned())).await;
+    let error = called.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unimplemented, Executed::No)
+    );
+    assert_eq!(
+        error.message(),
+        "the caller speaks gRPC, which has no callbacks: use a stream of replies instead"
+    );
+    // The caller has done nothing wrong.
+    assert_eq!(server.handle.counters().unknown_procedures(), 0);
+    lab.forget_client();
+    drop((caller, grpc));
+    server.stop().await;
 }

@@ -171,7 +171,8 @@ counters! {
     late_frames,
     /// PINGs that came sooner than [`Limits::ping_floor`](crate::Limits::ping_floor) allows.
     early_pings,
-    /// Other frames in the wrong place that do not end the connection by themselves.
+    /// Other frames in the wrong place that do not end the connection by themselves. Of a gRPC caller: requests that are refused, messages that
+    /// are too long, and calls that end because the caller is too slow.
     other_faults,
     /// Connections ended because the peer broke the protocol.
     ended_by_protocol,

@@ -238,7 +238,7 @@ impl Context {
     ///
     /// The stub may outlive the handler: a subscription calls it as long as the connection lives. After the end of the
     /// connection its calls fail UNAVAILABLE, not executed, and its `Client::state` is closed; it never connects again. A peer
-    /// that serves nothing answers UNIMPLEMENTED.
+    /// that serves nothing, such as a gRPC caller, answers UNIMPLEMENTED.
     ///
     /// Calls that a handler makes do not wait for a slot or credit of the connection that its own call came by, since perhaps
     /// only the handler's end would give them back. They fail RESOURCE_EXHAUSTED instead, not executed.

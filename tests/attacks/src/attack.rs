@@ -121,15 +121,15 @@ pub struct Outcome {
     pub unit: &'static str,
     /// The server's answer.
     pub answer: String,
-    /// A counter of the server, and what it must have counted at least.
-    pub counted: Option<(&'static str, u64)>,
+    /// Counters of the server, and what each must have counted at least.
+    pub counted: Vec<(&'static str, u64)>,
 }
 
 impl Outcome {
     /// Adds what the server must have counted.
-    fn counting(self, counter: &'static str, least: u64) -> Self {
-        let counted = Some((counter, least));
-        Self { counted, ..self }
+    fn counting(mut self, counter: &'static str, least: u64) -> Self {
+        self.counted.push((counter, least));
+        self
     }
 }
 
@@ -160,7 +160,7 @@ fn outcome(sent: u64, unit: &'static str, answer: impl Into<String>) -> Result<O
         sent,
         unit,
         answer: answer.into(),
-        counted: None,
+        counted: Vec::new(),
     })
 }
 

@@ -101,7 +101,7 @@ impl Report {
         if self.beside.took.is_empty() {
             return Err(Failure("no legitimate call succeeded".to_owned()));
         }
-        if let Some((name, least)) = self.outcome.counted {
+        for &(name, least) in &self.outcome.counted {
             let counters = self
                 .counters
                 .split(' ')

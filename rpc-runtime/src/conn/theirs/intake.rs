@@ -84,6 +84,8 @@ pub(crate) const MEMORY_SHORT: &str = "the server holds nearly as many bytes of 
 pub(super) enum Shortage {
     /// A service: this side serves none.
     Service,
+    /// Callbacks: this side is a guest, whose peer cannot be called.
+    Callbacks,
     /// Room for metadata.
     Metadata,
     /// Memory of the whole server.
@@ -103,6 +105,11 @@ impl Shortage {
             Self::Service => (
                 Code::Unimplemented,
                 "this peer serves no procedures",
+                RefusalReason::UnknownProcedure,
+            ),
+            Self::Callbacks => (
+                Code::Unimplemented,
+                "the caller speaks gRPC, which has no callbacks: use a stream of replies instead",
                 RefusalReason::UnknownProcedure,
             ),
             Self::Metadata => over(
@@ -284,7 +291,11 @@ impl Theirs {
     ) -> Option<Shortage> {
         let settings = step.settings;
         if !settings.serves {
-            return Some(Shortage::Service);
+            // Of the clients only those of guests carry the calls of others.
+            return Some(match settings.is_metered {
+                true => Shortage::Service,
+                false => Shortage::Callbacks,
+            });
         }
         let metadata = frame.extra.beside_len();
         let has_room =

@@ -20,7 +20,7 @@ pub enum PeerFault {
     /// A message that cannot be read or decompressed. It counts as
     /// [`Counters::malformed_messages`](crate::server::Counters::malformed_messages).
     MalformedMessage,
-    /// Anything else, such as a request that is no call, or a message that is too long. It counts as
+    /// Anything else, such as a request that is no call, a message that is too long, or a call whose peer is too slow. It counts as
     /// [`Counters::other_faults`](crate::server::Counters::other_faults).
     Other,
 }
@@ -40,7 +40,7 @@ impl fmt::Display for PeerFault {
         f.write_str(match self {
             Self::UnknownProcedure => "unknown procedure",
             Self::MalformedMessage => "malformed message",
-            Self::Other => "a request that is refused",
+            Self::Other => "a call that is refused, or too slow",
         })
     }
 }

@@ -5,7 +5,8 @@ use std::{io::Write, time::Duration};
 use bytes::Bytes;
 use h2::Reason;
 use prost::Message;
-use tokio::time::sleep;
+use test_support::LONG;
+use tokio::time::{Instant, sleep};
 
 use super::{Failure, Outcome, Scene, attacks, outcome};
 use crate::{
@@ -25,11 +26,14 @@ attacks! {
     http2_slow_bodies "bodies that do not go on, and that do not end" hasty Served
     http2_prefixes "lengths and flags that lie" usual Served
     http2_bombs "a few KiB that decompress to 16 and 64 MiB" usual Served
+    http2_half_closed "frames behind the end of a request, and ended requests whose replies are not read" hasty Served
     http2_unread_replies "calls for 4 MiB each, without reading the replies" hasty Refused
     http2_mute "prefaces with nothing after them" usual Served
 }
 
 /// The codes of RFC 9113.
+const PROTOCOL: u32 = 1;
+const CLOSED: u32 = 5;
 const CALM: u32 = 11;
 
 /// Runs `attack` beside another gRPC caller, all of whose calls must succeed.
@@ -37,12 +41,31 @@ async fn beside(
     scene: &Scene<'_>,
     attack: impl Future<Output = Result<Outcome, Failure>>,
 ) -> Result<Outcome, Failure> {
+    beside_some(scene, &[End::Status(0)], attack).await
+}
+
+/// As [`beside`], but calls of the other caller may be refused for lack of memory until the attack is over.
+async fn beside_refused(
+    scene: &Scene<'_>,
+    attack: impl Future<Output = Result<Outcome, Failure>>,
+) -> Result<Outcome, Failure> {
+    beside_some(scene, &[End::Status(0), End::Status(8)], attack).await
+}
+
+/// Runs `attack` beside another gRPC caller, all of whose calls must end in one of these ways, and succeed before and after it.
+async fn beside_some(
+    scene: &Scene<'_>,
+    ends: &[End],
+    attack: impl Future<Output = Result<Outcome, Failure>>,
+) -> Result<Outcome, Failure> {
     let innocent = GrpcCaller::connect(scene.door(), 64 << 10).await?;
     innocent.echo().await?;
     let calls = async {
         loop {
-            if let Err(error) = innocent.echo().await {
-                return Failure::from(error);
+            match innocent.try_echo().await {
+                Ok(end) if ends.contains(&end) => {}
+                Ok(end) => return Failure(format!("a legitimate gRPC call ended with {end:?}")),
+                Err(error) => return Failure::from(error),
             }
             sleep(Duration::from_millis(2)).await;
         }
@@ -51,8 +74,19 @@ async fn beside(
         outcome = attack => outcome?,
         failure = calls => return Err(failure),
     };
-    innocent.echo().await?;
-    Ok(outcome)
+    // The memory that the attack held is given back when the server has noticed that its connections are gone.
+    let mut last = innocent.try_echo().await?;
+    let limit = Instant::now() + LONG;
+    while last != End::Status(0) && ends.contains(&last) && Instant::now() < limit {
+        sleep(Duration::from_millis(10)).await;
+        last = innocent.try_echo().await?;
+    }
+    match last {
+        End::Status(0) => Ok(outcome),
+        end => Err(Failure(format!(
+            "after the attack a legitimate gRPC call ended with {end:?}"
+        ))),
+    }
 }
 
 /// Sends `batches` on a new connection, and expects a GOAWAY with one of `codes`. A reset may have destroyed that.
@@ -62,7 +96,7 @@ async fn sent_away(
     batches: impl Iterator<Item = Vec<u8>>,
 ) -> Result<String, Failure> {
     let mut raw = RawHttp2::connect(scene.door(), &[]).await?;
-    match raw.end(batches, test_support::LONG).await {
+    match raw.end(batches, LONG).await {
         Ended::Goaway(code) if codes.contains(&code) => Ok(format!("GOAWAY({code})")),
         Ended::Cut => Ok("closed".to_owned()),
         other => Err(Failure(format!("expected GOAWAY of {codes:?}, got {other:?}"))),
@@ -144,7 +178,7 @@ async fn http2_headers(scene: &Scene<'_>) -> Result<Outcome, Failure> {
                 let patience = if len == 20_000 {
                     Duration::from_millis(300)
                 } else {
-                    test_support::LONG
+                    LONG
                 };
                 answer = match (len, raw.end(frames, patience).await) {
                     (20_000, Ended::Open) => "refused".to_owned(),
@@ -295,7 +329,8 @@ async fn http2_windows(scene: &Scene<'_>) -> Result<Outcome, Failure> {
                 }
             }
         }
-        outcome(sent, "calls", "RST_STREAM(CANCEL) when write_stall is over")
+        let outcome = outcome(sent, "calls", "RST_STREAM(CANCEL) when write_stall is over")?;
+        Ok(outcome.counting("other_faults", sent))
     })
     .await
 }
@@ -340,7 +375,8 @@ async fn http2_slow_bodies(scene: &Scene<'_>) -> Result<Outcome, Failure> {
                 other => return Err(Failure(format!("a byte now and then: {other:?}"))),
             }
         }
-        outcome(sent, "calls", "RESOURCE_EXHAUSTED when slow_frame is over")
+        let outcome = outcome(sent, "calls", "RESOURCE_EXHAUSTED when slow_frame is over")?;
+        Ok(outcome.counting("other_faults", sent))
     })
     .await
 }
@@ -409,7 +445,87 @@ async fn http2_bombs(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     .await
 }
 
+/// Frames of streams whose request has ended, and streams of which only the reply is missing.
+async fn http2_half_closed(scene: &Scene<'_>) -> Result<Outcome, Failure> {
+    let block = request("/target.v1.Target/rpc_hang", &[]);
+    let headers = |flags, stream| frame(Kind::Headers, flags, stream, &block);
+    // The request ends, and the handler does not.
+    let ended = |stream| {
+        [
+            headers(4, stream),
+            frame(Kind::Data, 1, stream, &prefixed(0, b"")),
+        ]
+        .concat()
+    };
+    let behind = [
+        frame(Kind::Data, 0, 1, b"more"),
+        frame(Kind::Data, 1, 1, b""),
+        headers(4 | 1, 1),
+    ];
+    beside(scene, async {
+        let (mut sent, mut unread, mut rounds) = (0, 0, 0);
+        while scene.goes_on(rounds, 1) {
+            rounds += 1;
+            for more in &behind {
+                sent_away(
+                    scene,
+                    &[PROTOCOL, CLOSED],
+                    std::iter::once([ended(1), more.clone()].concat()),
+                )
+                .await?;
+                sent += 1;
+            }
+            // Headers that end no stream cost only their call, until there are too many.
+            let batch = |batch: u32| {
+                let pair = |number: u32| {
+                    let stream = 2 * (batch * 100 + number) + 1;
+                    [ended(stream), headers(4, stream)].concat()
+                };
+                (0..100).flat_map(pair).collect()
+            };
+            sent_away(scene, &[CALM], (0..1000).map(batch)).await?;
+            sent += 1;
+
+            unread += unread_streams(scene).await?;
+        }
+        let outcome = outcome(
+            sent + unread,
+            "streams",
+            "GOAWAY; RST_STREAM(CANCEL) when write_stall is over",
+        )?;
+        Ok(outcome
+            .counting("ended_by_protocol", 3 * rounds)
+            .counting("ended_by_excess", rounds)
+            .counting("other_faults", unread))
+    })
+    .await
+}
+
+/// Makes calls on one connection that reads none of their replies, until each is given up. Returns their number.
+async fn unread_streams(scene: &Scene<'_>) -> Result<u64, Failure> {
+    let caller = GrpcCaller::connect(scene.door(), 0).await?;
+    let (mut open, mut ended) = (Vec::new(), 0);
+    for _ in 0..scene.count(50, 200) {
+        let (response, mut stream) = caller.open("rpc_large", "identity").await?;
+        stream
+            .send_data(large(64 << 10), true)
+            .map_err(std::io::Error::other)?;
+        open.push(response);
+    }
+    for response in open {
+        match end(response, Duration::ZERO).await? {
+            End::Reset(Some(Reason::CANCEL)) => ended += 1,
+            other => return Err(Failure(format!("a reply that is not read: {other:?}"))),
+        }
+    }
+    Ok(ended)
+}
+
 async fn http2_unread_replies(scene: &Scene<'_>) -> Result<Outcome, Failure> {
+    beside_refused(scene, unread_replies(scene)).await
+}
+
+async fn unread_replies(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     // Windows that let the server send all it has.
     let window = (1 << 31) - 1;
     let (mut sent, mut held) = (0, Vec::new());

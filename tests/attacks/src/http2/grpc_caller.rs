@@ -103,13 +103,26 @@ impl GrpcCaller {
     ///
     /// Dropping the future cancels the call.
     pub async fn echo(&self) -> io::Result<()> {
-        let message = Bytes::from_static(b"\x0a\x05hello");
-        match self.call("rpc_echo", "identity", prefixed(0, &message)).await? {
+        match self.try_echo().await? {
             End::Status(0) => Ok(()),
             other => Err(io::Error::other(format!(
                 "a legitimate gRPC call ended with {other:?}"
             ))),
         }
+    }
+
+    /// As [`echo`](Self::echo), but returns how the call ends.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call.
+    pub async fn try_echo(&self) -> io::Result<End> {
+        let message = Bytes::from_static(b"\x0a\x05hello");
+        self.call("rpc_echo", "identity", prefixed(0, &message)).await
     }
 }
 
