@@ -66,18 +66,24 @@ func main() {
 			fail("the service's port %s leads to no port of the container", port.Name)
 		}
 	}
-	listen := argument(container.Args, "--listen")
+	rpc, admin := argument(container.Args, "--listen"), argument(container.Args, "--admin")
 	for _, probe := range []*corev1.Probe{container.StartupProbe, container.ReadinessProbe, container.LivenessProbe} {
 		var port int32
+		var listen string
 		switch {
 		case probe.GRPC != nil:
-			port = probe.GRPC.Port
-		case probe.TCPSocket != nil:
-			port = probe.TCPSocket.Port.IntVal
+			port, listen = probe.GRPC.Port, rpc
+		case probe.HTTPGet != nil && probe.HTTPGet.Port.StrVal != "":
+			port, listen = ports[probe.HTTPGet.Port.StrVal], admin
+		case probe.HTTPGet != nil:
+			port, listen = probe.HTTPGet.Port.IntVal, admin
 		}
 		if !strings.HasSuffix(listen, ":"+strconv.Itoa(int(port))) {
 			fail("a probe asks port %d, and the server listens at %s", port, listen)
 		}
+	}
+	if scraped := pod.Annotations["prometheus.io/port"]; !strings.HasSuffix(admin, ":"+scraped) {
+		fail("Prometheus asks port %s, and the pages are at %s", scraped, admin)
 	}
 
 	lameDuck := seconds(container.Args, "--lame-duck")
