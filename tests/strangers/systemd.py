@@ -63,6 +63,8 @@ def activate(server, client, folder):
     manager = Manager(folder / "notify")
     ports = [serving.free_port(), serving.free_port()]
     command = ["systemd-socket-activate", "--fdname=kv:kv", f"--setenv=NOTIFY_SOCKET={manager.path}"]
+    # As systemd tells a service that has WatchdogSec=3.
+    command.append("--setenv=WATCHDOG_USEC=3000000")
     command += [f"--listen=127.0.0.1:{port}" for port in ports]
     with subprocess.Popen([*command, server, *arguments()], stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -75,13 +77,15 @@ def activate(server, client, folder):
             assert lines == [f"listening tcp://127.0.0.1:{port}" for port in ports], lines
             heard = manager.until("READY=1")
             assert any(one.startswith("STATUS=serving on tcp://127.0.0.1:") for one in heard), heard
+            for _ in range(2):
+                manager.until("WATCHDOG=1")
             process.send_signal(signal.SIGTERM)
             heard = manager.until("EXTEND_TIMEOUT_USEC=")
             assert "STOPPING=1" in heard and "EXTEND_TIMEOUT_USEC=34000000" in heard, heard
             assert process.wait(timeout=60) == 0
         finally:
             process.kill()
-    print("systemd-socket-activate gives the demo server its sockets")
+    print("systemd-socket-activate gives the demo server its sockets and a watchdog, which it feeds")
 
 
 def main():
