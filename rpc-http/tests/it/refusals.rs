@@ -318,8 +318,12 @@ async fn our_client_comes_back_after_a_hint() {
 const TERMINATE: &str = "/rpc.control.v1.Control/rpc_terminate";
 
 #[tokio::test]
-async fn terminate_is_not_there_unless_a_policy_is_set() {
-    for policy in [TerminatePolicy::default(), TerminatePolicy::disabled()] {
+async fn terminate_is_not_there_unless_the_program_decides_about_each_caller() {
+    for policy in [
+        TerminatePolicy::default(),
+        TerminatePolicy::loopback(),
+        TerminatePolicy::disabled(),
+    ] {
         let server =
             TestServer::start_with("tcp://127.0.0.1:0", |server| server.terminate_policy(policy)).await;
         let grpc = Caller::connect(&server.address).await;

@@ -229,7 +229,7 @@ impl GuestServer {
 
     /// Returns the procedure of this path, such as `package.Service/Name`; none if the server has none.
     ///
-    /// Of the built-in control service only `rpc.control.v1.Control/rpc_terminate` is there, and only if the program has set who may call it:
+    /// Of the built-in control service only `rpc.control.v1.Control/rpc_terminate` is there, and only if the program decides about each caller:
     /// see [`TerminatePolicy`](crate::server::TerminatePolicy).
     pub fn procedure(&self, path: &str) -> Option<&'static Procedure> {
         self.host.procedure(path)

@@ -32,12 +32,12 @@ use crate::{
 /// of the machine.
 ///
 /// The key is a file that only the server's user can read: in `$XDG_RUNTIME_DIR/rpc-runtime`, or else in `rpc-runtime-<uid>`
-/// below the temporary folder; on Windows in `AppData\Local\rpc-runtime` of the user's profile. It is removed when the server ends. If it cannot be written, the server starts all the same, logs
-/// why, and refuses each terminate over TCP. A tunnel or a proxy between the two proves nothing, whatever its user: a client
+/// below the temporary folder; on Windows in `AppData\Local\rpc-runtime` of the user's profile. It is removed when the server ends. If it
+/// cannot be written, the server starts all the same, logs why, and refuses each terminate over TCP. A tunnel or a proxy between the two proves nothing, whatever its user: a client
 /// behind it has to read the file itself. The key is never sent.
 ///
-/// Callers over gRPC find the procedure, `/rpc.control.v1.Control/rpc_terminate`, only if the program has set a policy, other than
-/// [`TerminatePolicy::disabled`]: this one, or the server's own.
+/// Callers over gRPC find the procedure, `/rpc.control.v1.Control/rpc_terminate`, only if the program decides about each of them: by
+/// [`TerminatePolicy::custom`], [`TerminatePolicy::custom_async`] or the server's own policy.
 ///
 /// Each terminate, allowed or not, is one event of `tracing` at the target `rpc_runtime::audit`.
 ///
@@ -106,11 +106,13 @@ impl TerminatePolicy {
         Self(Rule::CustomAsync(Arc::new(move |cx| Box::pin(allows(cx)))))
     }
 
-    /// Returns whether callers of a guest's protocol, such as gRPC, find the procedure: only if the program has chosen who may call it.
+    /// Returns whether callers of a guest's protocol, such as gRPC, find the procedure: only if code of the program decides about each.
+    ///
+    /// The place of a peer is not enough: a proxy of HTTP on this machine may pass on what comes from elsewhere.
     pub(crate) fn is_for_guests(&self) -> bool {
         match &self.0 {
-            Rule::Local | Rule::Disabled => false,
-            Rule::Loopback | Rule::Custom(_) | Rule::CustomAsync(_) | Rule::ServerPolicy => true,
+            Rule::Local | Rule::Loopback | Rule::Disabled => false,
+            Rule::Custom(_) | Rule::CustomAsync(_) | Rule::ServerPolicy => true,
         }
     }
 
