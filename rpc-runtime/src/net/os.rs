@@ -1,10 +1,12 @@
 //! What differs between operating systems: local sockets, options of TCP, users, files of one user, signals.
 //!
-//! No other file of the workspace's crates asks for which system it is compiled. Both folders have the same names. A system call that
+//! No other file of this crate asks for which system it is compiled. Both folders have the same names. A system call that
 //! differs has the platform's own page beside it.
 
 mod listening_socket;
 mod resources;
+#[cfg(test)]
+mod scratch;
 mod user;
 
 #[cfg(unix)]
@@ -15,6 +17,11 @@ use self::unix as system;
 mod windows;
 #[cfg(windows)]
 use self::windows as system;
+
+use std::{io, path::Path};
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use tokio::{net::TcpListener, runtime::Handle};
 
 pub use self::listening_socket::ListeningSocket;
 #[cfg(feature = "tls-dev")]
@@ -37,6 +44,22 @@ pub(crate) use self::{
 /// The number of tokio's own listeners. Linux cuts it to net.core.somaxconn (listen(2)), FreeBSD and macOS to kern.ipc.soacceptqueue and
 /// kern.ipc.somaxconn (listen(2) there), Windows to a number of its own (winsock2, `listen`).
 pub(crate) const ACCEPT_QUEUE: usize = 1024;
+
+/// Adds the path to an error of the OS.
+pub(crate) fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Replaces `first` by the same socket for each runtime. The quickest one accepts.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn share_with_each(first: TcpListener, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
+    let socket = first.into_std()?;
+    let each = runtimes.iter().map(|runtime| {
+        let _entered = runtime.enter();
+        TcpListener::from_std(socket.try_clone()?)
+    });
+    each.collect()
+}
 
 /// A signal that asks the process to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

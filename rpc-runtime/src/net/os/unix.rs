@@ -29,7 +29,7 @@ pub(crate) use self::{
 pub(crate) mod private {
     pub(crate) use super::{
         private_file::{check_private, create_private},
-        private_folder::{PrivateFolder, at},
+        private_folder::PrivateFolder,
     };
 }
 

@@ -25,7 +25,7 @@ pub(crate) use self::{
 
 /// The folder of files that only our own user can read.
 pub(crate) mod private {
-    pub(crate) use super::private_folder::{PrivateFolder, at, check_private, create_private};
+    pub(crate) use super::private_folder::{PrivateFolder, check_private, create_private};
 }
 
 #[cfg(test)]

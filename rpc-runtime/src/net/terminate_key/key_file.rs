@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{TerminateKey, key_name::key_name, stale_keys};
-use crate::net::os::private::{PrivateFolder, at, check_private, create_private};
+use crate::net::os::{
+    at,
+    private::{PrivateFolder, check_private, create_private},
+};
 
 /// A server's key and its file, which is removed when this is dropped.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::own_uid::own_uid;
+use super::{super::at, own_uid::own_uid};
 
 /// A folder that only our own user can enter. Root can too.
 #[derive(Debug)]
@@ -80,11 +80,6 @@ fn check(path: &Path, uid: u32) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-/// Adds the path to an error of the OS.
-pub(crate) fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
 /// The bits of a mode that let other users in.
 pub(super) const OTHERS: u32 = 0o077;
 
@@ -94,22 +89,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A folder for one test.
-    pub(crate) struct Scratch(pub(crate) PathBuf);
-
-    impl Scratch {
-        pub(crate) fn new(name: &str) -> Self {
-            let path = env::temp_dir().join(format!("rpc-{}-key-{name}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
+    pub(crate) use super::super::super::scratch::Scratch;
 
     /// True if no other user may use the file or the folder.
     pub(crate) fn is_private(path: &Path) -> bool {

@@ -51,15 +51,10 @@ pub(crate) fn listen_each(
     each.collect()
 }
 
-/// Replaces `first` by the same socket for each runtime. The quickest one accepts.
+/// As [`share_with_each`](super::super::share_with_each).
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn listen_each(first: TcpListener, _: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
-    let socket = first.into_std()?;
-    let each = runtimes.iter().map(|runtime| {
-        let _entered = runtime.enter();
-        TcpListener::from_std(socket.try_clone()?)
-    });
-    each.collect()
+    super::super::share_with_each(first, runtimes)
 }
 
 /// Sets the options that each TCP stream has.

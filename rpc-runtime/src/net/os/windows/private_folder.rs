@@ -15,7 +15,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 
 use super::{
-    super::User,
+    super::{User, at},
     security::{OwnUserOnly, ok, own_user, owner},
 };
 
@@ -111,11 +111,6 @@ pub(crate) fn check_private(file: &File, path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-/// Adds the path to an error of the OS.
-pub(crate) fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
 /// What changes when a file is written or replaced.
 #[cfg(feature = "_tls")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,22 +143,7 @@ fn wide(path: &Path) -> Vec<u16> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A folder for one test.
-    pub(crate) struct Scratch(pub(crate) PathBuf);
-
-    impl Scratch {
-        pub(crate) fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("rpc-{}-key-{name}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
+    pub(crate) use super::super::super::scratch::Scratch;
 
     /// True if our own user owns the file or the folder. Who else may use it is what its folder was made with.
     pub(crate) fn is_private(path: &Path) -> bool {

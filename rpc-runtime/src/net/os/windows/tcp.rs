@@ -14,6 +14,8 @@ use tokio::{
 };
 use windows_sys::Win32::Networking::WinSock::{SO_EXCLUSIVEADDRUSE, SOCKET, SOL_SOCKET, setsockopt};
 
+use super::super::share_with_each;
+
 /// Makes a socket to bind to `address`, which no other socket can then take over. It is for IPv6 only if `is_apart`.
 ///
 /// learn.microsoft.com, "Using SO_REUSEADDR and SO_EXCLUSIVEADDRUSE": without the second, another process may bind the same port by the
@@ -50,14 +52,9 @@ fn exclude_others(socket: &TcpSocket) -> io::Result<()> {
     }
 }
 
-/// Replaces `first` by the same socket for each runtime. The quickest one accepts. Windows spreads connections over no sockets.
+/// As [`share_with_each`]: Windows spreads connections over no sockets.
 pub(crate) fn listen_each(first: TcpListener, _: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
-    let socket = first.into_std()?;
-    let each = runtimes.iter().map(|runtime| {
-        let _entered = runtime.enter();
-        TcpListener::from_std(socket.try_clone()?)
-    });
-    each.collect()
+    share_with_each(first, runtimes)
 }
 
 /// Sets the options that each TCP stream has.
