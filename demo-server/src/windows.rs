@@ -7,7 +7,7 @@ use rpc_runtime::{
     server::{Endpoint, ServerHandle},
 };
 
-/// What something else has given to the process: nothing.
+/// No listening sockets: nothing gives any to a process on Windows.
 pub(crate) struct Sockets;
 
 impl Sockets {

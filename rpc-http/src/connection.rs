@@ -77,7 +77,7 @@ pub(crate) async fn serve(
     server: GuestServer,
     handshake: GuestHandshake,
 ) {
-    // Boxed, because it is long, and soon over.
+    // Boxed, because it takes much memory, and ends soon.
     let opened = Box::pin(open(settings, stream, server, handshake)).await;
     let Some((shared, connection)) = opened else {
         return;
@@ -90,7 +90,7 @@ pub(crate) async fn serve(
 
 /// Shakes hands with a peer, and connects a client for it. None if the connection is over.
 ///
-/// The connection is boxed, because it is long, and each future that it passes keeps room for it.
+/// The connection is boxed: it takes much memory, and each future that it passes through has room for it.
 async fn open(
     settings: Settings,
     stream: GuestStream,

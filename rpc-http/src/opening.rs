@@ -18,7 +18,7 @@ pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
         spoken = preface::read(&mut stream) => spoken,
         () = server.draining() => return note_drain(&server),
     };
-    // What most connections do not need is boxed, because a future keeps room for the longest of its parts.
+    // A future has room for its longest part. So the parts that few connections need are boxed.
     match spoken {
         Ok(Spoken::Http2) => connection::serve(settings, stream, server, handshake).await,
         #[cfg(feature = "routes")]

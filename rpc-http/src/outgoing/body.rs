@@ -20,8 +20,8 @@ pub(super) struct Over;
 
 /// Sends some bytes, at least one, once the server has room for them.
 ///
-/// The last ones are given to h2 at once, unless they are many. It waits for the room, and a request without a stream goes out in one write: it
-/// has no room before its headers are written.
+/// h2 gets the last bytes at once, unless they are many, and waits for room itself. A stream has no room before its headers are written. So a
+/// request of one message goes out in one write with its headers, and not in two.
 pub(super) async fn send(
     body: &mut SendStream<MessageBytes>,
     mut bytes: MessageBytes,

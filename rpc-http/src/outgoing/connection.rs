@@ -183,9 +183,10 @@ fn builder() -> client::Builder {
     builder
 }
 
-/// What a server may send of one stream before it is read. With 256 KiB, tonic's server waits three times as often in a stream of messages of 64 B.
+/// How many bytes of one stream a server may send before they are read. With 256 KiB a server that streams short messages waits three
+/// times as often.
 const STREAM_WINDOW: u32 = 1 << 20;
-/// What a server may send of all streams before they are read.
+/// How many bytes of all streams a server may send before they are read.
 const CONNECTION_WINDOW: u32 = 64 << 20;
 /// How long a frame of the server may be: a message of 64 KiB comes in one, and needs no copy.
 const MAX_FRAME: u32 = 128 << 10;

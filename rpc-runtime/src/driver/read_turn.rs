@@ -6,7 +6,7 @@ use tokio::task::coop;
 
 /// How many messages of a stream a task may read before it asks whether other tasks are to run.
 ///
-/// Without that question, a loop that reads would never let them. It costs a good part of what a short message costs.
+/// A loop that reads must let other tasks run. But to ask costs much, compared with a short message.
 #[derive(Debug, Default)]
 pub(crate) struct ReadTurn(u8);
 

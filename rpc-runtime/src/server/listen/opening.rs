@@ -76,7 +76,7 @@ pub(super) async fn serve_either(
         opening.await.unwrap_or(Ok(Some(Opening::Ours)))
     };
     let handshake = admission.as_mut().map(|one| &mut one.handshake);
-    // Boxed, because it is longer than what follows, and soon over.
+    // Boxed, because it takes more memory than what follows, and ends soon.
     match Box::pin(unless(limit(&server, handshake), opening)).await {
         Err(cut) => note_cut(&server, &peer, cut),
         Ok(Err(error)) => note_failure(&server, &peer, &error),

@@ -1,4 +1,5 @@
-//! Signals: SIGTERM and Ctrl-C (on Windows Ctrl-C, Ctrl-Break, a console that closes and a system that shuts down), for servers that obey them. Without such a server they end the process.
+//! Signals: SIGTERM and Ctrl-C, for servers that obey them. Without such a server they end the process. On Windows they are Ctrl-C,
+//! Ctrl-Break, a console that closes, and a system that shuts down.
 //!
 //! tokio takes a signal from the OS and cannot give it back. From then on the signal does nothing by itself. So a thread of our
 //! own, `rpc-signals`, one for the process, listens as long as the process lives, also after the runtimes of its servers: a
