@@ -57,11 +57,13 @@ mod preface;
 mod reset_budget;
 #[cfg(feature = "routes")]
 mod routes;
+mod sync;
 mod task_waker;
 #[cfg(test)]
 mod wake_count;
 mod watched_stream;
 mod whole_answer;
+mod woken_slots;
 
 pub use self::{
     grpc::add_initial_metadata,

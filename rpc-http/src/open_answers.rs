@@ -6,14 +6,13 @@ use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use tokio::task::JoinSet;
+
+use crate::woken_slots::{SlotNumber, WokenSlots};
 
 /// The calls of a connection that are being answered, each with a future that ends with an `E`.
 ///
@@ -112,7 +111,7 @@ impl<E: Default + Send + 'static> OpenAnswers<E> {
         let Some(slot) = self.slots.get_mut(index) else {
             return Poll::Pending;
         };
-        slot.number.is_listed.store(false, SeqCst);
+        slot.number.has_its_turn();
         let Some(answer) = &mut slot.answer else {
             return Poll::Pending;
         };
@@ -132,79 +131,12 @@ impl<E: Default + Send + 'static> OpenAnswers<E> {
 
 impl<E> AnswerSlot<E> {
     fn new(index: usize, woken: &Arc<WokenSlots>) -> Self {
-        let number = Arc::new(SlotNumber {
-            index,
-            is_listed: AtomicBool::new(false),
-            woken: Arc::clone(woken),
-        });
+        let number = Arc::new(SlotNumber::new(index, woken));
         Self {
             answer: None,
             waker: Waker::from(Arc::clone(&number)),
             number,
         }
-    }
-}
-
-/// The number of a slot, as a waker.
-struct SlotNumber {
-    index: usize,
-    /// True if it is among the woken ones.
-    is_listed: AtomicBool,
-    woken: Arc<WokenSlots>,
-}
-
-impl Wake for SlotNumber {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.is_listed.swap(true, SeqCst) {
-            return;
-        }
-        let task = {
-            let mut woken = self.woken.lock();
-            woken.slots.push_back(self.index);
-            woken.task.take()
-        };
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
-}
-
-/// The slots that were woken.
-#[derive(Default)]
-struct WokenSlots(Mutex<Woken>);
-
-#[derive(Default)]
-struct Woken {
-    slots: VecDeque<usize>,
-    /// The task of the connection, while it sleeps.
-    task: Option<Waker>,
-}
-
-impl WokenSlots {
-    /// Moves them to `turns`, which is empty.
-    fn take(&self, turns: &mut VecDeque<usize>) {
-        mem::swap(&mut self.lock().slots, turns);
-    }
-
-    /// Notes that the task with this waker sleeps. False if some were woken: then it must not.
-    fn sleep(&self, task: &Waker) -> bool {
-        let mut woken = self.lock();
-        if !woken.slots.is_empty() {
-            return false;
-        }
-        match &mut woken.task {
-            Some(old) => old.clone_from(task),
-            none => *none = Some(task.clone()),
-        }
-        true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Woken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,11 +1,13 @@
 //! TaskWaker: wakes a task, but not while it runs.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering::SeqCst},
-    },
+    sync::{Arc, PoisonError},
     task::{Context, Wake, Waker},
+};
+
+use crate::sync::{
+    Mutex,
+    atomic::{AtomicU8, Ordering::SeqCst},
 };
 
 /// Wakes a task, but not while it runs: then the task looks again before it sleeps.
@@ -39,7 +41,8 @@ impl TaskWaker {
 
     /// Returns the waker for what is to be looked at, and forgets that it has woken.
     pub(crate) fn looks(&self) -> &Waker {
-        self.sleeper.state.store(RUNNING, SeqCst);
+        // What was told before a wake has to be seen by this look, so a store is not enough.
+        self.sleeper.state.swap(RUNNING, SeqCst);
         &self.waker
     }
 

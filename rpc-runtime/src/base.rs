@@ -9,3 +9,4 @@ pub(crate) mod rare_part;
 pub(crate) mod sha256;
 pub(crate) mod shared_task;
 pub(crate) mod short_text;
+pub(crate) mod sync;

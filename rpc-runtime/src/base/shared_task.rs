@@ -3,11 +3,13 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering::SeqCst},
-    },
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Wake, Waker},
+};
+
+use crate::base::sync::{
+    Mutex,
+    atomic::{AtomicU8, Ordering::SeqCst},
 };
 
 /// Two futures in one task, each polled only when it was woken. It is ready when both are.

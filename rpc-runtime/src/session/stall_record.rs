@@ -2,14 +2,17 @@
 
 use std::{
     array,
-    sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::conn::CallId;
+use crate::{
+    base::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    conn::CallId,
+};
 
 /// What a connection shows the stall monitor of its handlers' polls.
 ///
