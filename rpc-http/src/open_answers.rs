@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::Future,
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -145,7 +144,10 @@ const KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, poll_fn, ready};
+    use std::{
+        future::{pending, poll_fn, ready},
+        sync::Mutex,
+    };
 
     use tokio::sync::oneshot;
 
