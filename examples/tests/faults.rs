@@ -188,6 +188,7 @@ fn a_procedure_that_blocks_its_thread_is_named() {
         let names = line.contains(r#"procedure="shop.v1.Shop/rpc_stock""#);
         line.contains("WARN") && line.contains("a handler blocks its thread") && names
     });
+    assert!(!faults.told.has(|line| line.starts_with("faulty tcp://")));
 }
 
 #[test]

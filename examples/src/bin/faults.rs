@@ -125,7 +125,10 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
             handle.drain();
         });
     }
-    let callers = (1..=4).map(|number| Caller::start(&address, args.fault, number == 3));
+    let callers = (1..=4).map(|number| {
+        let is_faulty = number == 3 && args.fault != Fault::Blocks;
+        Caller::start(&address, args.fault, is_faulty)
+    });
     let callers = callers.collect::<io::Result<Vec<_>>>()?;
     server.serve().await?;
     drop(callers);
