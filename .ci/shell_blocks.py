@@ -1,10 +1,16 @@
 #!/usr/bin/env python3
 """Runs every shell block of the given Markdown files. Call it from the root of the workspace.
 
+Usage: shell_blocks.py [--with PROGRAM] PAGE...
+
 A block marked `sh` has to succeed. A block marked `sh server` has to print a line that begins with `listening`. It then runs
 until a later block of the same file terminates it; otherwise it gets SIGINT at the end of the file.
+
+A block marked `sh grpcurl` or `sh server grpcurl` needs that program. It only runs `--with grpcurl`, which .ci/strangers says once
+it has installed the program. A page has to have such a block then. The one of `sh systemd` is run by tests/strangers/systemd.py.
 """
 
+import argparse
 import os
 import re
 import signal
@@ -15,12 +21,13 @@ import threading
 LIMIT = 25 * 60  # seconds for one block: the first block builds most of the workspace
 
 
-def blocks(path):
-    """Yields kind, number of the first line, and text of each shell block."""
+def blocks(path, program):
+    """Yields whether it is a server, what it needs, the number of the first line, and the text of each shell block that can run."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    for match in re.finditer(r"^```(sh|sh server)\n(.*?)^```$", text, re.M | re.S):
-        yield match[1], text.count("\n", 0, match.start()) + 2, match[2]
+    for match in re.finditer(r"^```sh( server)?(?: ([\w-]+))?\n(.*?)^```$", text, re.M | re.S):
+        if match[2] in (None, program):
+            yield match[1] is not None, match[2], text.count("\n", 0, match.start()) + 2, match[3]
 
 
 def start(text):
@@ -46,14 +53,21 @@ def run_server(text):
 
 
 def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--with", dest="program")
+    arguments.add_argument("pages", nargs="+")
+    arguments = arguments.parse_args()
     count = 0
-    for path in sys.argv[1:]:
+    for path in arguments.pages:
+        found = list(blocks(path, arguments.program))
+        if arguments.program is not None and all(needs is None for _, needs, _, _ in found):
+            sys.exit(f"error: {path} has no block that needs {arguments.program}")
         servers = []
         try:
-            for kind, line, text in blocks(path):
+            for is_server, _, line, text in found:
                 count += 1
                 print(f"-- {path}:{line}\n{text}", end="", flush=True)
-                if kind == "sh server":
+                if is_server:
                     server = run_server(text)
                     if server is None:
                         sys.exit(f"error: {path}:{line}: no line that begins with 'listening'")

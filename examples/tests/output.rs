@@ -176,10 +176,10 @@ fn traces_prints_one_trace_over_two_hops() {
         &[
             "client: soap: 4 left",
             "collector: 4 spans, of one trace: true",
-            "  client shop.v1.Shop/rpc_page",
-            "    server shop.v1.Shop/rpc_page",
-            "      client shop.v1.Stock/rpc_count",
-            "        server shop.v1.Stock/rpc_count",
+            "  client web.v1.Web/rpc_page",
+            "    server web.v1.Web/rpc_page",
+            "      client web.v1.Stock/rpc_count",
+            "        server web.v1.Stock/rpc_count",
         ],
     );
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A real Prometheus scrapes a loaded demo server and a busy process. Its numbers agree with those of ghz, which makes the load; promtool finds
-nothing wrong; each panel of the dashboard has an answer, each alarm can be evaluated, fires in its test, and has a section in the guide.
+"""A real Prometheus scrapes a loaded demo server and a busy process. Its numbers agree with those of ghz, which makes the load by gRPC,
+and with those of native-load, which makes one by the native protocol; promtool finds nothing wrong; each panel of the dashboard has an answer, each alarm can be evaluated, fires in its test, and has a section in the guide.
 
-Usage: prometheus.py DEMO_SERVER BUSY_PROCESS PROMETHEUS PROMTOOL GHZ
+Usage: prometheus.py DEMO_SERVER BUSY_PROCESS NATIVE_LOAD PROMETHEUS PROMTOOL GHZ
 """
 
 import collections
@@ -115,7 +115,34 @@ def counts_agree(prometheus, ghz, demo):
         for name, calls in load(ghz, demo.address, procedure, message, count).items():
             expected[procedure, code(name)] = calls
     assert expected["rpc_ping", "OK"] == 10_000 and expected["rpc_update", "INVALID_ARGUMENT"] == 2_000, expected
-    of_load = f'instance="{demo.pages}",service="demo.kv.v1.Kv",protocol="grpc"'
+    calls_agree(prometheus, demo, "grpc", expected)
+    print(f"prometheus: {sum(expected.values())} calls by gRPC, counted by it as by ghz: {expected}")
+
+
+def native_counts_agree(prometheus, load, demo):
+    """Compares calls and one-way calls by the native protocol with what their caller has counted."""
+    printed = collections.defaultdict(dict)
+    for line in check(load, f"tcp://{demo.address}").splitlines():
+        what, *labels, count = line.split()
+        printed[what][tuple(labels)] = int(count)
+    expected, one_ways = printed["call"], printed["one-way"]
+    assert {name for _, name in expected} == {"OK", "INVALID_ARGUMENT"}, expected
+    assert {fate for _, fate in one_ways} == {"handled", "failed", "expired"}, one_ways
+    calls_agree(prometheus, demo, "native", expected)
+
+    def agree(series):
+        return {(labels["method"], labels["fate"]): value for labels, value in series if value} == one_ways
+
+    prometheus.wait_for(f'rpc_server_one_ways_total{{instance="{demo.pages}"}}', agree)
+    # The server has told the caller the same.
+    told = {(fate,): count for (_, fate), count in one_ways.items()}
+    assert {fate: count for fate, count in printed["account"].items() if count} == told, printed
+    print(f"prometheus: {sum(expected.values())} native calls and {sum(one_ways.values())} one-way calls, counted by it as by their caller: {dict(printed)}")
+
+
+def calls_agree(prometheus, demo, protocol, expected):
+    """Compares the calls of a load by one protocol, by procedure and code."""
+    of_load = f'instance="{demo.pages}",service="demo.kv.v1.Kv",protocol="{protocol}"'
     handled = f"rpc_server_handled_total{{{of_load}}}"
 
     def agree(series):
@@ -129,7 +156,6 @@ def counts_agree(prometheus, ghz, demo):
         series = prometheus.query(f"{name}{{{of_load}}}")
         assert {labels["method"]: value for labels, value in series} == by_procedure, series
     assert [value for _, value in prometheus.query(f"sum(rpc_server_in_flight{{{of_load}}})")] == [0]
-    print(f"prometheus: {sum(expected.values())} calls, counted by it as by ghz: {expected}")
 
 
 def panels_answer(prometheus):
@@ -179,7 +205,7 @@ def names_are_documented(*pages):
 
 
 def main():
-    demo_program, busy_program, program, promtool, ghz = sys.argv[1:]
+    demo_program, busy_program, native_load, program, promtool, ghz = sys.argv[1:]
     check(promtool, "check", "rules", ALERTS)
     check(promtool, "test", "rules", ALERTS.with_name("alerts_test.yml"))
     print("promtool: the alarms fire in their tests")
@@ -195,6 +221,7 @@ def main():
                 prometheus.wait_until_ready()
                 prometheus.wait_for('up{job="rpc"} == 1', lambda series: len(series) == 2)
                 counts_agree(prometheus, ghz, demo)
+                native_counts_agree(prometheus, native_load, demo)
                 panels_answer(prometheus)
                 alarms(prometheus)
                 targets = prometheus.get("targets")["activeTargets"]

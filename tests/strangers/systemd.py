@@ -16,6 +16,7 @@ import tempfile
 import serving
 
 UNITS = serving.ROOT / "contrib/systemd"
+PAGE = serving.ROOT / "docs/how-to/run-under-systemd.md"
 
 
 def verify(server, folder):
@@ -88,12 +89,32 @@ def activate(server, client, folder):
     print("systemd-socket-activate gives the demo server its sockets and a watchdog, which it feeds")
 
 
+def activate_as_the_page_says(server, client):
+    """Runs the command of the page, at a free port, and calls the server that it starts."""
+    [command] = re.findall(r"^```sh systemd\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    port = serving.free_port()
+    environment = {**os.environ, "PATH": f"{os.path.dirname(server)}:{os.environ['PATH']}"}
+    command = ["bash", "-euc", "exec " + command.replace("127.0.0.1:5005", f"127.0.0.1:{port}")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            serving.wait_for(port, process)
+            called = serving.run(client, "--connect", f"tcp://127.0.0.1:{port}", "update", "key", "value")
+            assert called.returncode == 0, called.stderr
+            assert process.stdout.readline().strip() == f"listening tcp://127.0.0.1:{port}"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+    print("systemd-socket-activate does what the page says")
+
+
 def main():
     server, client = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         verify(os.path.abspath(server), folder)
         activate(os.path.abspath(server), client, folder)
+    activate_as_the_page_says(os.path.abspath(server), client)
 
 
 if __name__ == "__main__":

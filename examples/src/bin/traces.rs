@@ -1,4 +1,4 @@
-//! One trace over two hops: a client calls the shop, whose handler calls the stock. A collector prints the spans that it gets.
+//! One trace over two hops: a client calls the web server, whose handler calls the stock. A collector prints the spans that it gets.
 //!
 //! `cargo run -p examples --bin traces`
 
@@ -7,9 +7,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use examples::shop::v1::{
-    CountReply, CountRequest, PageReply, PageRequest, Shop, ShopClient, ShopServer, Stock, StockClient,
-    StockServer,
+use examples::web::v1::{
+    CountReply, CountRequest, PageReply, PageRequest, Stock, StockClient, StockServer, Web, WebClient,
+    WebServer,
 };
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 /// The front server, with a client of the one behind it.
 struct Front(StockClient);
 
-impl Shop for Front {
+impl Web for Front {
     async fn rpc_page(&self, _: &Context, request: PageRequest) -> Result<PageReply> {
         let article = request.article;
         // Nothing to do for the trace: the call of a handler goes on with that of its own call.
@@ -56,9 +56,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let back = Running::start(Server::builder().service(StockServer::new(Back))).await?;
     let stock = StockClient::connect(&back.address).await?;
-    let front = Running::start(Server::builder().service(ShopServer::new(Front(stock)))).await?;
-    let shop = ShopClient::connect(&front.address).await?;
-    println!("client: {}", shop.send_recv().page("soap").await?.text);
+    let front = Running::start(Server::builder().service(WebServer::new(Front(stock)))).await?;
+    let web = WebClient::connect(&front.address).await?;
+    println!("client: {}", web.send_recv().page("soap").await?.text);
 
     // A span is sent after its end, and the servers may be a moment behind the client.
     front.stop().await?;
