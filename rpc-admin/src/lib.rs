@@ -26,6 +26,11 @@
 //!
 //! The listener has a thread of its own, so it answers even if all threads of the program's runtime are blocked.
 
+/// The Rust blocks of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod admin;
 mod builder;
 mod negotiation;

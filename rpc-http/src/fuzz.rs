@@ -1,10 +1,19 @@
-//! Fuzz: the code of the fuzz target `grpc`, which tests also run on its corpus; absent from a normal build.
+//! Fuzz: the code of the fuzz targets `grpc`, `grpc_reply` and `http2`, which tests also run on their corpora; absent from a normal build.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rpc_runtime::{Code, Status};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
+    any_authority::AnyAuthority,
+    begun_frame::BegunFrame,
     connection::header_list,
     grpc::{
         encoding::Encoding,
@@ -13,7 +22,10 @@ use crate::{
         status::{MAX_LIST, add_end},
         timeout,
     },
+    preface::PREFACE,
 };
+
+pub use crate::outgoing::fuzz::grpc_reply;
 
 /// Takes any bytes as a request, and panics if this crate reads it wrongly.
 ///
@@ -22,17 +34,25 @@ use crate::{
 pub fn grpc(data: &[u8]) {
     let mut data = data;
     read_headers(&take_headers(&mut data));
-    let (encoding, max, step) = (byte(&mut data), byte(&mut data), byte(&mut data));
-    let encoding = Encoding::ALL[usize::from(encoding) % Encoding::ALL.len()];
-    // Short and long limits, and chunks of any length.
-    let max = usize::from(max).pow(2);
-    let step = usize::from(step) + 1;
-    let (messages, end) = read_body(data, encoding, max, step);
-    assert_eq!((messages, end), read_slowly(data, encoding, max));
+    let encoding = Encoding::ALL[usize::from(byte(&mut data)) % Encoding::ALL.len()];
+    let (max, step) = (byte(&mut data), byte(&mut data));
+    let _ = read_messages(data, encoding, max, step);
     end_is_bounded(data);
 }
 
-fn byte(data: &mut &[u8]) -> u8 {
+/// Reads a body in chunks. Returns how many messages it has, and whether it ends behind one.
+pub(crate) fn read_messages(body: &[u8], encoding: Encoding, max: u8, step: u8) -> (usize, bool) {
+    // Short and long limits, and chunks of any length.
+    let max = usize::from(max).pow(2);
+    let step = usize::from(step) + 1;
+    let (messages, end) = read_body(body, encoding, max, step);
+    let count = messages.len();
+    let is_whole = end == Ok(0);
+    assert_eq!((messages, end), read_slowly(body, encoding, max));
+    (count, is_whole)
+}
+
+pub(crate) fn byte(data: &mut &[u8]) -> u8 {
     data.try_get_u8().unwrap_or(0)
 }
 
@@ -43,7 +63,7 @@ fn take<'a>(data: &mut &'a [u8]) -> &'a [u8] {
     taken
 }
 
-fn take_headers(data: &mut &[u8]) -> HeaderMap {
+pub(crate) fn take_headers(data: &mut &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for _ in 0..byte(data) % 16 {
         let (name, value) = (take(data), take(data));
@@ -54,13 +74,17 @@ fn take_headers(data: &mut &[u8]) -> HeaderMap {
     headers
 }
 
-/// What the metadata of a request is written as is read as the same.
 fn read_headers(headers: &HeaderMap) {
     let _ = (
         timeout::read(headers),
         Encoding::accepted(headers),
         Encoding::of_request(headers),
     );
+    read_metadata(headers);
+}
+
+/// Metadata is read as it was written.
+pub(crate) fn read_metadata(headers: &HeaderMap) {
     let Ok(metadata) = to_metadata(headers) else {
         return;
     };
@@ -138,19 +162,84 @@ fn end_is_bounded(data: &[u8]) {
     assert!(header_list(&trailers) <= MAX_LIST);
 }
 
+/// Takes any bytes as the frames of an HTTP/2 peer at a Unix socket, and panics if what this crate does to them, before h2 sees them, depends on how
+/// they arrive.
+///
+/// Before them stand the length of a chunk and that of a buffer, of one byte each.
+pub fn http2(data: &[u8]) {
+    let mut data = data;
+    let (step, room) = (byte(&mut data), byte(&mut data));
+    let (step, room) = (usize::from(step) + 1, usize::from(room) + 1);
+    let whole = with_any_authority(data, data.len().max(1), data.len().max(1));
+    assert_eq!(with_any_authority(data, step, room), whole);
+    assert_eq!(whole.len(), data.len());
+    assert_eq!(
+        with_any_authority(&whole, step, room),
+        whole,
+        "nothing is left to change"
+    );
+    let mut at_once = BegunFrame::behind(0);
+    let mut in_pieces = BegunFrame::behind(0);
+    let end = at_once.read(data);
+    let ends = data.chunks(step).try_for_each(|chunk| in_pieces.read(chunk));
+    assert_eq!(end, ends);
+    if end.is_ok() {
+        assert_eq!(at_once.gathered(), in_pieces.gathered());
+        assert!(at_once.gathered() <= data.len());
+    }
+}
+
+/// Reads frames whose `:authority` may be a path, as they come in chunks of `step` bytes, into buffers of `room` bytes.
+fn with_any_authority(frames: &[u8], step: usize, room: usize) -> Vec<u8> {
+    let mut stream = AnyAuthority::of_unix_peer(Chunks { rest: frames, step });
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut read, mut buffer) = (Vec::new(), vec![0; room]);
+    loop {
+        let mut buf = ReadBuf::new(&mut buffer);
+        let done = Pin::new(&mut stream).poll_read(&mut cx, &mut buf);
+        assert!(matches!(done, Poll::Ready(Ok(()))), "there is always something");
+        if buf.filled().is_empty() {
+            break;
+        }
+        read.extend_from_slice(buf.filled());
+    }
+    // The stream hands the preface on, which its peer was read before.
+    let frames = read.strip_prefix(PREFACE).expect("the preface comes first");
+    frames.to_vec()
+}
+
+/// Bytes that come in chunks.
+struct Chunks<'a> {
+    rest: &'a [u8],
+    step: usize,
+}
+
+impl AsyncRead for Chunks<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let len = self.step.min(self.rest.len()).min(buf.remaining());
+        let (chunk, rest) = self.rest.split_at(len);
+        buf.put_slice(chunk);
+        self.rest = rest;
+        Poll::Ready(Ok(()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
 
-    /// Runs all inputs that are stored for the target.
-    #[test]
-    fn grpc() {
+    /// Runs all inputs that are stored for a target.
+    fn run(target: &str, check: fn(&[u8])) {
         let mut count = 0;
         for kept in ["corpus", "regressions"] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("../fuzz")
                 .join(kept)
-                .join("grpc");
+                .join(target);
             let Ok(entries) = fs::read_dir(&folder) else {
                 continue;
             };
@@ -158,10 +247,25 @@ mod tests {
             paths.sort();
             for path in paths {
                 println!("{}", path.display());
-                super::grpc(&fs::read(&path).unwrap());
+                check(&fs::read(&path).unwrap());
                 count += 1;
             }
         }
         assert!(count > 0, "the corpus is missing");
+    }
+
+    #[test]
+    fn grpc() {
+        run("grpc", super::grpc);
+    }
+
+    #[test]
+    fn grpc_reply() {
+        run("grpc_reply", super::grpc_reply);
+    }
+
+    #[test]
+    fn http2() {
+        run("http2", super::http2);
     }
 }

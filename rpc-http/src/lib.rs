@@ -38,6 +38,11 @@
 //! # }
 //! ```
 
+/// The Rust blocks of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod any_authority;
 mod begun_frame;
 mod connection;

@@ -7,6 +7,8 @@ mod driver;
 mod failure;
 mod first_bytes;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod handed_calls;
 mod message_bytes;
 mod messages;

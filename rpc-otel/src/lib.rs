@@ -58,6 +58,11 @@ mod page {}
 #[doc = include_str!("../../docs/how-to/send-metrics.md")]
 mod metrics_page {}
 
+/// The Rust blocks of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod builder;
 mod collector;
 mod exporter;

@@ -27,6 +27,11 @@
 //!
 //! The modules [`grpc`] and [`rpc`] have what is generated from their .proto files: clients, messages, and the traits themselves.
 
+/// The Rust blocks of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod health;
 mod inspect;
 mod reflection;

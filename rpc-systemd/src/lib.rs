@@ -38,6 +38,11 @@
 //! This crate is for Linux, where systemd is, and checked on other Unix systems. On Windows it is empty.
 #![cfg(unix)]
 
+/// The Rust blocks of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod names;
 mod private_folder;
 mod report;

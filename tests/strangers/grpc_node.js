@@ -1,11 +1,13 @@
 // Node's @grpc/grpc-js calls the demo server.
 //
-// Usage: node grpc_node.js DEMO_SERVER, with @grpc/grpc-js and @grpc/proto-loader in NODE_PATH. It starts the server on a free port, and makes
-// calls of all kinds. It says each thing that it has seen.
+// Usage: node grpc_node.js DEMO_SERVER, with @grpc/grpc-js and @grpc/proto-loader in NODE_PATH. It starts the server on a free port
+// and then at a Unix socket, and makes calls of all kinds. It says each thing that it has seen.
 
 const assert = require("node:assert/strict");
 const { once } = require("node:events");
 const { spawn } = require("node:child_process");
+const fs = require("node:fs");
+const os = require("node:os");
 const path = require("node:path");
 const readline = require("node:readline");
 const { promisify } = require("node:util");
@@ -88,11 +90,12 @@ async function drain(kv, server) {
   assert.equal(exitCode, 0);
 }
 
-async function main() {
-  const server = spawn(process.argv[2], ["--listen", "tcp://127.0.0.1:0"], { stdio: ["ignore", "pipe", "inherit"] });
+/** Starts the server at an address, and makes calls of all kinds. */
+async function callsOfAllKinds(listen, transport) {
+  const server = spawn(process.argv[2], ["--listen", listen], { stdio: ["ignore", "pipe", "inherit"] });
   try {
     const [line] = await once(readline.createInterface({ input: server.stdout }), "line");
-    const address = line.split("tcp://")[1];
+    const address = line.replace("listening ", "").replace("tcp://", "");
     const definition = loader.loadSync("kv.proto", {
       includeDirs: [path.join(root, "proto"), path.join(root, "rpc-codegen/proto")],
       keepCase: true,
@@ -102,13 +105,23 @@ async function main() {
     const kv = new Kv(address, grpc.credentials.createInsecure());
     for (const check of [unary, errors, streams]) {
       await check(kv);
-      console.log(`grpc-js: ${check.name}: as it should be`);
+      console.log(`grpc-js over ${transport}: ${check.name}: as it should be`);
     }
     await drain(kv, server);
-    console.log("grpc-js: a drain ends a stream well");
+    console.log(`grpc-js over ${transport}: a drain ends a stream well`);
     kv.close();
   } finally {
     server.kill("SIGKILL");
+  }
+}
+
+async function main() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "grpc-node-"));
+  try {
+    await callsOfAllKinds("tcp://127.0.0.1:0", "TCP");
+    await callsOfAllKinds(`unix:${folder}/kv.sock`, "a Unix socket");
+  } finally {
+    fs.rmSync(folder, { recursive: true });
   }
 }
 

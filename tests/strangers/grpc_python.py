@@ -2,7 +2,7 @@
 """Python's grpcio calls the demo server.
 
 Usage: grpc_python.py DEMO_SERVER, with grpcio and grpcio-tools installed. It makes stubs of proto/kv.proto, starts the server on a free
-port, and makes calls of all kinds. It says each thing that it has seen.
+port and then at a Unix socket, and makes calls of all kinds. It says each thing that it has seen.
 """
 
 import sys
@@ -84,21 +84,27 @@ def streams(kv, stub):
     watch.cancel()
 
 
+def calls_of_all_kinds(kv, kv_grpc, server, transport):
+    with grpc.insecure_channel(server.address) as channel:
+        stub = kv_grpc.KvStub(channel)
+        for check in [unary, compressed, errors, streams]:
+            check(kv, stub)
+            print(f"grpcio over {transport}: {check.__name__}: as it should be")
+        # A drain ends a stream well, and then the connection.
+        watch = stub.rpc_watch(kv.WatchRequest(prefix="dog"), timeout=60)
+        next(watch)
+        server.drain()
+        assert list(watch) == [] and watch.code() == grpc.StatusCode.OK, watch
+        assert server.exit_code() == 0
+        print(f"grpcio over {transport}: a drain ends a stream well")
+
+
 def main():
-    with serving.demo(sys.argv[1]) as server, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         kv, kv_grpc = make_stubs(folder)
-        with grpc.insecure_channel(server.address) as channel:
-            stub = kv_grpc.KvStub(channel)
-            for check in [unary, compressed, errors, streams]:
-                check(kv, stub)
-                print(f"grpcio: {check.__name__}: as it should be")
-            # A drain ends a stream well, and then the connection.
-            watch = stub.rpc_watch(kv.WatchRequest(prefix="dog"), timeout=60)
-            next(watch)
-            server.drain()
-            assert list(watch) == [] and watch.code() == grpc.StatusCode.OK, watch
-            assert server.exit_code() == 0
-            print("grpcio: a drain ends a stream well")
+        for transport, listen in {"TCP": "tcp://127.0.0.1:0", "a Unix socket": f"unix:{folder}/kv.sock"}.items():
+            with serving.demo(sys.argv[1], listen) as server:
+                calls_of_all_kinds(kv, kv_grpc, server, transport)
 
 
 if __name__ == "__main__":

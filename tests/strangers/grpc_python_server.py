@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A Kv server of Python's grpcio, for our client to call.
 
-Usage: grpc_python_server.py, with grpcio and grpcio-tools installed. It prints its port, and serves until its input ends.
+Usage: grpc_python_server.py, with grpcio and grpcio-tools installed. It prints its port, then the path of its
+Unix socket, and serves until its input ends.
 """
 
 import sys
@@ -75,8 +76,10 @@ def main():
         server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), compression=grpc.Compression.Gzip)
         kv_grpc.add_KvServicer_to_server(Kv(), server)
         port = server.add_insecure_port("127.0.0.1:0")
+        path = f"{folder}/kv.sock"
+        server.add_insecure_port(f"unix:{path}")
         server.start()
-        print(port, flush=True)
+        print(port, path, sep="\n", flush=True)
         for line in sys.stdin:
             if line.strip() == "drain":
                 server.stop(grace=30)

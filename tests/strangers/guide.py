@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Runs the blocks of docs/how-to/call-from-other-languages.md against the demo server.
+"""Runs the blocks of docs/how-to/call-from-other-languages.md against the demo server, and those over TLS against another one.
 
-Usage: guide.py DEMO_SERVER PATH HEADING..., where PATH is put before PATH of the environment, and each HEADING is that of a part to run.
+Usage: guide.py DEMO_SERVER KV_OVER_TLS PATH HEADING..., where PATH is put before PATH of the environment, and each HEADING is that of a part to
+run. All parts run in one folder, as those of a reader do.
 
 A block whose first line is a comment with a file's name is that file. A block of `bash` is run, and what it prints must be the `text` after it. Lines
 that install something are not run: `.ci/strangers` has done it.
@@ -33,31 +34,35 @@ def run(text, folder, environment):
     return done.stdout
 
 
-def run_part(heading, blocks, address, path):
+def run_part(heading, blocks, folder, places, path):
     printed = ""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ["proto", "rpc-codegen"]:
-            os.symlink(serving.ROOT / name, f"{folder}/{name}")
-        # `path` is empty, or ends with a colon.
-        environment = {**os.environ, "PATH": f"{path}{os.environ['PATH']}"}
-        for language, text in blocks:
-            text = text.replace("127.0.0.1:5005", address)
-            if language == "bash":
-                printed = run(text, folder, environment)
-            elif language == "text":
-                assert printed == text, f"{heading}: printed\n{printed}and not\n{text}"
-            else:
-                with open(f"{folder}/{FILE.match(text)[1]}", "w", encoding="utf-8") as file:
-                    file.write(text)
+    # `path` is empty, or ends with a colon.
+    environment = {**os.environ, "PATH": f"{path}{os.environ['PATH']}"}
+    for language, text in blocks:
+        for before, after in places.items():
+            text = text.replace(before, after)
+        if language == "bash":
+            printed = run(text, folder, environment)
+        elif language == "text":
+            assert printed == text, f"{heading}: printed\n{printed}and not\n{text}"
+        else:
+            with open(f"{folder}/{FILE.match(text)[1]}", "w", encoding="utf-8") as file:
+                file.write(text)
     print(f"guide: {heading}: as the page says")
 
 
 def main():
-    program, path, *headings = sys.argv[1:]
+    program, kv_over_tls, path, *headings = sys.argv[1:]
     found = parts()
-    with serving.demo(program) as server:
-        for heading in headings:
-            run_part(heading, found[heading], server.address, path)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ["proto", "rpc-codegen"]:
+            os.symlink(serving.ROOT / name, f"{folder}/{name}")
+        # It writes the files of its CA into the folder.
+        tls = serving.Server(kv_over_tls, folder, "known", "tls://127.0.0.1:0")
+        with serving.demo(program) as server, tls:
+            places = {"127.0.0.1:5005": server.address, "localhost:7400": f"localhost:{tls.port}"}
+            for heading in headings:
+                run_part(heading, found[heading], folder, places, path)
 
 
 if __name__ == "__main__":

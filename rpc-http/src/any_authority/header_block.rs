@@ -39,12 +39,22 @@ fn authority(block: &mut [u8]) -> Option<(&mut [u8], bool)> {
         if !is_literal {
             continue;
         }
-        if name == 0 {
-            string(block, &mut at)?;
-        }
+        let is_authority = match name {
+            // The name is spelled out, as gRPC in C does it.
+            0 => {
+                let is_huffman = block.get(at)? & 0x80 != 0;
+                let name = string(block, &mut at)?;
+                block[name]
+                    == *match is_huffman {
+                        true => HUFFMAN_NAME,
+                        false => NAME,
+                    }
+            }
+            name => name == AUTHORITY,
+        };
         let is_huffman = block.get(at)? & 0x80 != 0;
         let value = string(block, &mut at)?;
-        if name == AUTHORITY {
+        if is_authority {
             return Some((&mut block[value], is_huffman));
         }
     }
@@ -133,6 +143,9 @@ fn set_bits(value: &mut [u8], at: usize, six: u8) {
 
 /// The index of `:authority` in the static table of HPACK.
 const AUTHORITY: usize = 1;
+/// Its name, and the same in Huffman's code.
+const NAME: &[u8] = b":authority";
+const HUFFMAN_NAME: &[u8] = b"\xb8\x3b\x53\x39\xec\x32\x7d\x7f";
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
@@ -174,6 +187,37 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_authority_is_found_by_a_name_that_is_spelled_out() {
+        // What grpcio sends: its name and its value go into the table.
+        let with = |name: &[u8], value: &[u8]| {
+            let lens = [name.len() as u8, value.len() as u8];
+            [
+                b"\x40\x05:path\x06/a.B/c\x40",
+                &lens[..1],
+                name,
+                &lens[1..],
+                value,
+                b"\x83",
+            ]
+            .concat()
+        };
+        let replaced_with = |name: &[u8]| replaced(0, &with(name, b"run%2Fkv.sock"));
+        assert_eq!(
+            replaced_with(b":authority"),
+            with(b":authority", b"run-2Fkv.sock")
+        );
+        assert_eq!(
+            replaced_with(b"x-authority"),
+            with(b"x-authority", b"run%2Fkv.sock")
+        );
+        let huffman = |value: &[u8]| {
+            let len = [0x80 | HUFFMAN_NAME.len() as u8];
+            [b"\x00", &len[..], HUFFMAN_NAME, &[value.len() as u8], value].concat()
+        };
+        assert_eq!(replaced(0, &huffman(b"/a%b")), huffman(b"-a-b"));
     }
 
     #[test]

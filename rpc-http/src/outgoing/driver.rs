@@ -165,3 +165,94 @@ impl Drop for Driver {
 
 /// How often calls and connection have a turn before other tasks do.
 const LOOKS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, io, sync::Mutex};
+
+    use rpc_runtime::{
+        Client,
+        protocol::{Connecting, Protocol, ProtocolConnection as _, ProtocolStream},
+        server::Transport,
+    };
+    use tokio::{
+        io::{DuplexStream, duplex},
+        sync::mpsc,
+    };
+
+    use super::*;
+    use crate::outgoing::{Grpc, connection::Connection};
+
+    /// A protocol that gives its stream away.
+    #[derive(Debug)]
+    struct GivesStream(mpsc::Sender<ProtocolStream>);
+
+    impl Protocol for GivesStream {
+        fn transport(&self, _: &str) -> Option<Transport> {
+            Some(Transport::Tcp)
+        }
+
+        fn alpn(&self) -> &'static [u8] {
+            b"h2"
+        }
+
+        fn connect(&self, stream: ProtocolStream) -> Connecting {
+            self.0.try_send(stream).expect("it is the first one");
+            Box::pin(pending())
+        }
+    }
+
+    /// Makes a connection over a stream, whose other end is a server's.
+    async fn connect(stream: DuplexStream, server: DuplexStream) -> (Connection, impl Send + 'static) {
+        let (gives, mut given) = mpsc::channel(1);
+        let stream = Mutex::new(Some(stream));
+        let connecting = Client::builder("grpc://server:1")
+            .protocol(GivesStream(gives))
+            .connector(move |_| {
+                let stream = stream.lock().unwrap().take();
+                let stream = stream.ok_or_else(|| io::Error::other("there is one stream"));
+                async move { stream }
+            })
+            .connect();
+        let stream = tokio::select! {
+            stream = given.recv() => stream.expect("it was given away"),
+            _ = connecting => unreachable!("the protocol never connects"),
+        };
+        let mut served = None;
+        let settings = Grpc::new().0;
+        let opened = tokio::select! {
+            opened = Connection::open(&settings, stream) => opened,
+            () = async {
+                let server = h2::server::handshake(server).await.unwrap();
+                // It answers a PING.
+                served.insert(server).accept().await;
+            } => unreachable!("no call is made"),
+        };
+        (opened.unwrap(), served)
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_handed_over_as_the_connection_ends_is_begun() {
+        let (stream, server) = duplex(1 << 16);
+        let (connection, server) = connect(stream, server).await;
+        let driver = connection.take_driver().expect("there is one");
+        let connection = Arc::new(connection);
+        let (begins, begun) = oneshot::channel();
+        let late = Box::pin(async { begins.send(()).unwrap() });
+        let ends = {
+            let connection = Arc::clone(&connection);
+            Box::pin(async move {
+                // Behind this call the driver looks at its connection, and no more at the calls that were handed over.
+                assert!(connection.take_call(late).is_none());
+                drop(server);
+            })
+        };
+        assert!(connection.take_call(ends).is_none());
+        driver.await;
+        begun.await.expect("it has begun");
+        assert!(
+            connection.take_call(Box::pin(async {})).is_some(),
+            "nothing takes calls"
+        );
+    }
+}

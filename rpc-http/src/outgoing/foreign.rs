@@ -9,15 +9,20 @@ use tokio::time::timeout;
 
 /// The failure of a call whose answer is not gRPC: the code that gRPC has for the status of HTTP, and the first line of the body.
 pub(super) async fn failure(status: StatusCode, content_type: &[u8], body: RecvStream) -> OutgoingFailure {
+    explain(status, content_type, &begin(body).await)
+}
+
+/// The same, of the beginning of a body.
+pub(super) fn explain(status: StatusCode, content_type: &[u8], body: &[u8]) -> OutgoingFailure {
     let what = match status {
         StatusCode::OK => format!(
             "an answer of the content type \"{}\"",
-            content_type.escape_ascii()
+            content_type[..content_type.len().min(SHOWN)].escape_ascii()
         ),
         status => format!("HTTP {status}"),
     };
     let mut text = format!("the server sent {what} in place of gRPC");
-    if let Some(line) = first_line(&begin(body).await) {
+    if let Some(line) = first_line(body) {
         text.push_str(&format!(": \"{line}\""));
     }
     OutgoingFailure::new(Status::new(code_of(status), text), Executed::Maybe)
@@ -79,8 +84,8 @@ fn first_line(body: &[u8]) -> Option<String> {
 /// How long the beginning of a body may take.
 const SOON: Duration = Duration::from_secs(1);
 /// How many bytes of a body are read.
-const READ: usize = 2048;
-/// How many characters of a line are shown.
+pub(super) const READ: usize = 2048;
+/// How many characters of a line are shown, and how many bytes of a content type.
 const SHOWN: usize = 120;
 
 #[cfg(test)]
@@ -102,6 +107,15 @@ mod tests {
             assert_eq!(first_line(body).as_deref(), line);
         }
         assert_eq!(first_line(&[b'x'; 5000]).unwrap().len(), SHOWN);
+    }
+
+    #[test]
+    fn a_long_content_type_is_cut() {
+        let failure = explain(StatusCode::OK, &[b'x'; 5000], b"page");
+        let shown = "x".repeat(SHOWN);
+        let text =
+            format!("the server sent an answer of the content type \"{shown}\" in place of gRPC: \"page\"");
+        assert_eq!(failure.status().message(), text);
     }
 
     #[test]

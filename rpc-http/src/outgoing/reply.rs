@@ -35,20 +35,11 @@ pub(super) async fn receive(
         .await
         .map_err(|error| shared.failure(&error, deadline))?
         .into_parts();
-    // It is HTTP's, and many servers add it. As metadata it would cost more than the rest of the headers.
-    head.headers.remove(DATE);
-    let content_type = head.headers.get(CONTENT_TYPE);
-    let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
-    let is_grpc = head.status == StatusCode::OK && is_grpc(content_type);
-    // An answer without a body has its end in its headers.
-    if head.headers.contains_key(&names::STATUS) && (body.is_end_stream() || !is_grpc) {
-        return end(&head.headers, Metadata::new(), Replied::No);
-    }
-    if !is_grpc {
-        return Err(foreign::failure(head.status, content_type, body).await);
-    }
-    let encoding = Encoding::of_reply(&head.headers).map_err(malformed)?;
-    let headers = read_metadata(&head.headers)?;
+    let (encoding, headers) = match read_head(head.status, &mut head.headers, body.is_end_stream())? {
+        Head::End(metadata) => return Ok(metadata),
+        Head::Foreign => return Err(foreign::failure(head.status, content_type(&head.headers), body).await),
+        Head::Messages { encoding, metadata } => (encoding, metadata),
+    };
     let headers = sink.put(headers).unwrap_or_default();
     let mut messages = Messages::new(body, encoding, shared.max_message);
     let broken = |broken| match broken {
@@ -69,8 +60,55 @@ pub(super) async fn receive(
     end(&trailers, headers, replied)
 }
 
+/// What the headers of an answer say.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// The call has ended well, with this metadata.
+    End(Metadata),
+    /// The answer is not gRPC.
+    Foreign,
+    /// Messages follow, and then trailers.
+    Messages { encoding: Encoding, metadata: Metadata },
+}
+
+/// Reads the headers of an answer. `is_end` says that nothing follows.
+///
+/// # Errors
+///
+/// How the call failed, if the headers are its end or make no sense.
+pub(super) fn read_head(
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    is_end: bool,
+) -> Result<Head, OutgoingFailure> {
+    // It is HTTP's, and many servers add it. As metadata it would cost more than the rest of the headers.
+    headers.remove(DATE);
+    let is_grpc = status == StatusCode::OK && is_grpc(content_type(headers));
+    // An answer without a body has its end in its headers.
+    if headers.contains_key(&names::STATUS) && (is_end || !is_grpc) {
+        return end(headers, Metadata::new(), Replied::No).map(Head::End);
+    }
+    if !is_grpc {
+        return Ok(Head::Foreign);
+    }
+    Ok(Head::Messages {
+        encoding: Encoding::of_reply(headers).map_err(malformed)?,
+        metadata: read_metadata(headers)?,
+    })
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> &[u8] {
+    headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], |value| value.as_bytes())
+}
+
 /// The end of a call, as its trailers say it; without a body they are its headers. Adds their metadata to `metadata`.
-fn end(trailers: &HeaderMap, mut metadata: Metadata, replied: Replied) -> Result<Metadata, OutgoingFailure> {
+pub(super) fn end(
+    trailers: &HeaderMap,
+    mut metadata: Metadata,
+    replied: Replied,
+) -> Result<Metadata, OutgoingFailure> {
     metadata.extend(read_metadata(trailers)?);
     match read_end(trailers) {
         Ok(()) => Ok(metadata),
@@ -86,7 +124,7 @@ fn end(trailers: &HeaderMap, mut metadata: Metadata, replied: Replied) -> Result
 
 /// Whether any message of an answer came. A handler makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Replied {
+pub(super) enum Replied {
     Yes,
     No,
 }

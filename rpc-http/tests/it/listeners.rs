@@ -149,11 +149,14 @@ async fn a_caller_that_names_the_path_of_the_socket_as_authority_is_served() {
     let path = std::env::temp_dir().join(format!("rpc-http-authority-{}", std::process::id()));
     let path = path.to_str().unwrap();
     let server = TestServer::start(&format!("unix://{path}")).await;
-    for authority in [path, &path.replace('/', "%2F")] {
+    let encoded = path.replace('/', "%2F");
+    // gRPC in C spells the name out, too.
+    let spelled = [&b"\x40\x0a:authority"[..], &field(1, &encoded)[1..]].concat();
+    for authority in [field(1, path), field(1, &encoded), spelled] {
         let first = [
             &[POST, HTTP][..],
             &field(4, "/demo.kv.v1.Kv/rpc_fetch"),
-            &field(1, authority),
+            &authority,
             &field(31, "application/grpc"),
         ]
         .concat();

@@ -234,6 +234,24 @@ async fn a_drain_tells_those_who_watch_and_ends_their_calls() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
+async fn a_terminate_tells_those_who_watch_as_a_drain_does() {
+    let (server, _) = healthy(Health::new()).await;
+    let mut watches = Watch::both(&server, "").await;
+    for watch in &mut watches {
+        assert_eq!(watch.next().await, Ok(OnTheWire::Serving));
+    }
+    let kv = within(KvClient::connect(&server.address)).await.unwrap();
+    let terminated = tokio::spawn(async move { kv.send_recv().terminate().await });
+    for watch in &mut watches {
+        assert_eq!(watch.next().await, Ok(OnTheWire::NotServing));
+        assert_eq!(watch.next().await, Err(Code::Unavailable));
+    }
+    within(terminated).await.unwrap().unwrap();
+    let report = server.report().await;
+    assert!(report.is_clean(), "{report}");
+}
+
+#[tokio::test(crate = "test_support::gate")]
 async fn a_watcher_is_told_before_the_goaway() {
     let (server, _) = healthy(Health::new()).await;
     let mut peer = HandPeer::greeted(&server.address).await;

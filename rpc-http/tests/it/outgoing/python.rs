@@ -51,16 +51,17 @@ impl Drop for Python {
     }
 }
 
+async fn connect(address: String) -> KvClient {
+    let client = KvClient::builder(address).protocol(Grpc::new().gzip());
+    client.connect().await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it needs Python's grpcio: see .ci/strangers"]
 async fn pythons_grpcio_as_a_server_is_called() {
     let mut python = Python::start();
     let address = format!("grpc://127.0.0.1:{}", python.line());
-    let kv: KvClient = KvClient::builder(address)
-        .protocol(Grpc::new().gzip())
-        .connect()
-        .await
-        .unwrap();
+    let kv = connect(address).await;
 
     kv.send_recv().update("dog", &b"woof"[..]).await.unwrap();
     assert_eq!(
@@ -151,6 +152,16 @@ async fn pythons_grpcio_as_a_server_is_called() {
         (100, 1, 0),
         "{account}"
     );
+
+    let at_socket = connect(format!("grpc+unix:{}", python.line())).await;
+    assert_eq!(
+        at_socket.send_recv().fetch("dog").await.unwrap().as_deref(),
+        Some(&b"woof"[..])
+    );
+    let mut events = at_socket.send_recv().watch("dog").await.unwrap();
+    assert_eq!(events.message().await.unwrap().unwrap().key, "dog");
+    assert!(events.message().await.unwrap().is_none());
+    drop(at_socket);
 
     // A drain lets an open call end, and the next call finds no server.
     let open = {
