@@ -5,7 +5,8 @@ use tracing::{Span, field, span::Entered};
 use super::{
     GRPC, OTHER, OURS, TARGET,
     current::{self, CurrentTrace},
-    end, linker,
+    end, is_wanted,
+    linker::{self, Sampling},
 };
 use crate::{Code, Peer, Procedure, api::trace_context::TraceContext, message::control};
 
@@ -28,6 +29,8 @@ pub(crate) struct CallTrace {
     /// Disabled if no subscriber wants it.
     span: Span,
     context: Option<TraceContext>,
+    /// True if the linker leaves out what is within the call.
+    is_declined: bool,
 }
 
 impl CallTrace {
@@ -37,23 +40,49 @@ impl CallTrace {
         let is_control = call
             .procedure
             .is_some_and(|procedure| procedure.service() == control::SERVICE);
-        let span = match is_control || call.is_hidden {
-            true => Span::none(),
-            false => call.span(),
-        };
-        if span.is_disabled() {
-            return sent.map(|sent| Self {
-                span,
-                context: Some(sent),
-            });
+        if is_control || call.is_hidden || !is_wanted() {
+            return Self::without_span(sent);
         }
         let linker = linker::linker();
+        if let Some(Sampling::Declined(own)) = linker.map(|linker| linker.sample(sent.as_ref())) {
+            return Some(Self::declined(call, TraceContext::within(Some(own), sent)));
+        }
+        let span = {
+            // The call comes from elsewhere, whatever runs here.
+            let _taken = current::enter(None, false);
+            call.span()
+        };
+        if span.is_disabled() {
+            return Self::without_span(sent);
+        }
         if let (Some(linker), Some(sent)) = (linker, &sent) {
             linker.set_parent(&span, sent);
         }
         let own = linker.and_then(|linker| linker.context(&span));
-        let context = TraceContext::within(own, sent);
-        Some(Self { span, context })
+        Some(Self {
+            span,
+            context: TraceContext::within(own, sent),
+            is_declined: false,
+        })
+    }
+
+    /// One that has only what the caller has sent.
+    fn without_span(sent: Option<TraceContext>) -> Option<Self> {
+        sent.map(|sent| Self {
+            span: Span::none(),
+            context: Some(sent),
+            is_declined: false,
+        })
+    }
+
+    /// One that the linker leaves out. Another subscriber may want its span.
+    fn declined(call: &Served<'_>, context: Option<TraceContext>) -> Self {
+        let _declined = current::enter(None, true);
+        Self {
+            span: call.span(),
+            context,
+            is_declined: true,
+        }
     }
 
     /// The trace that the handler and its calls go on with.
@@ -64,7 +93,10 @@ impl CallTrace {
     /// Enters the span, and makes the trace current, until the guard is dropped.
     pub(crate) fn enter(&self) -> CallTraceScope<'_> {
         CallTraceScope {
-            _current: self.context.clone().map(current::enter),
+            _current: self
+                .context
+                .clone()
+                .map(|context| current::enter(Some(context), self.is_declined)),
             _span: self.span.enter(),
         }
     }
@@ -92,7 +124,8 @@ impl Served<'_> {
     fn span(&self) -> Span {
         let system = if self.is_grpc { GRPC } else { OURS };
         let method = self.procedure.map_or(OTHER, Procedure::path);
-        let socket = self.peer.socket_addr();
+        // What is written below is computed only if a subscriber wants the span.
+        let socket = || self.peer.socket_addr();
         tracing::info_span!(
             target: TARGET,
             // Whatever task serves the connection: the call comes from elsewhere.
@@ -102,8 +135,8 @@ impl Served<'_> {
             "otel.kind" = "server",
             "rpc.system.name" = system,
             "rpc.method" = method,
-            "network.peer.address" = socket.map(|socket| field::display(socket.ip())),
-            "network.peer.port" = socket.map(|socket| u64::from(socket.port())),
+            "network.peer.address" = socket().map(|socket| field::display(socket.ip())),
+            "network.peer.port" = socket().map(|socket| u64::from(socket.port())),
             "rpc.call.id" = self.id,
             "rpc.status_code" = field::Empty,
             "error.type" = field::Empty,
