@@ -25,6 +25,7 @@
 //! }
 //! ```
 
+mod address;
 mod client_span;
 mod current;
 mod end;
@@ -39,7 +40,7 @@ use tracing::{
 pub(crate) use self::{
     client_span::{Called, ClientSpan, note_call},
     current::current,
-    server_span::{CallTrace, Served},
+    server_span::{CallTrace, Method, Served},
 };
 pub use self::{
     current::is_declined,

@@ -1,9 +1,12 @@
 //! CallTrace: the span of a call that is served, and the trace that it belongs to.
 
+use std::borrow::Cow;
+
 use tracing::{Span, field, span::Entered};
 
 use super::{
     GRPC, OTHER, OURS, TARGET,
+    address::host_and_port,
     current::{self, CurrentTrace},
     end, is_wanted,
     linker::{self, Sampling},
@@ -12,15 +15,24 @@ use crate::{Code, Peer, Procedure, api::trace_context::TraceContext, message::co
 
 /// A call that has arrived, as its span shows it.
 pub(crate) struct Served<'a> {
-    /// None if the server has none with that id.
-    pub(crate) procedure: Option<&'static Procedure>,
-    /// The id of the call on its connection.
-    pub(crate) id: u64,
+    pub(crate) method: Method<'a>,
+    /// The id of the call on its connection; none if it got none.
+    pub(crate) id: Option<u64>,
     pub(crate) peer: &'a Peer,
     /// True if the call came by gRPC.
     pub(crate) is_grpc: bool,
     /// True for a server that only hands calls on: then the call has a span elsewhere.
     pub(crate) is_hidden: bool,
+}
+
+/// What a caller has called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Method<'a> {
+    Procedure(&'static Procedure),
+    /// The id of a procedure that the server does not have.
+    UnknownId(u64),
+    /// The path of one.
+    UnknownPath(&'a str),
 }
 
 /// The span of a call that is served, and the trace that its handler goes on with.
@@ -37,9 +49,8 @@ impl CallTrace {
     /// Begins the span of a call, with what its caller has sent. None if there is neither.
     #[cold]
     pub(crate) fn begin(call: &Served<'_>, sent: Option<TraceContext>) -> Option<Self> {
-        let is_control = call
-            .procedure
-            .is_some_and(|procedure| procedure.service() == control::SERVICE);
+        let is_control =
+            matches!(call.method, Method::Procedure(known) if known.service() == control::SERVICE);
         if is_control || call.is_hidden || !is_wanted() {
             return Self::without_span(sent);
         }
@@ -123,9 +134,10 @@ pub(crate) struct CallTraceScope<'a> {
 impl Served<'_> {
     fn span(&self) -> Span {
         let system = if self.is_grpc { GRPC } else { OURS };
-        let method = self.procedure.map_or(OTHER, Procedure::path);
+        let method = self.method.name();
         // What is written below is computed only if a subscriber wants the span.
         let socket = || self.peer.socket_addr();
+        let server = || self.peer.listener().map(host_and_port);
         tracing::info_span!(
             target: TARGET,
             // Whatever task serves the connection: the call comes from elsewhere.
@@ -135,6 +147,9 @@ impl Served<'_> {
             "otel.kind" = "server",
             "rpc.system.name" = system,
             "rpc.method" = method,
+            "rpc.method_original" = self.method.original().map(field::display),
+            "server.address" = server().map(|(host, _)| host),
+            "server.port" = server().and_then(|(_, port)| port),
             "network.peer.address" = socket().map(|socket| field::display(socket.ip())),
             "network.peer.port" = socket().map(|socket| u64::from(socket.port())),
             "rpc.call.id" = self.id,
@@ -145,3 +160,28 @@ impl Served<'_> {
         )
     }
 }
+
+impl<'a> Method<'a> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Procedure(procedure) => procedure.path(),
+            Self::UnknownId(_) | Self::UnknownPath(_) => OTHER,
+        }
+    }
+
+    /// What the caller has called, if the server does not have it: a path is shortened, since the caller chooses it.
+    fn original(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Procedure(_) => None,
+            Self::UnknownId(id) => Some(format!("{id:#018x}").into()),
+            Self::UnknownPath(path) => {
+                let mut ends = (0..=path.len().min(MAX_ORIGINAL)).rev();
+                let end = ends.find(|&end| path.is_char_boundary(end));
+                Some(path[..end.unwrap_or_default()].into())
+            }
+        }
+    }
+}
+
+/// The most bytes of the path of a procedure that the server does not have, in a span.
+const MAX_ORIGINAL: usize = 256;
