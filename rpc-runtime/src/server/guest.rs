@@ -348,6 +348,12 @@ impl GuestServer {
         status
     }
 
+    /// Notes how long the peer took to answer a PING of the guest's protocol, for those who
+    /// [look into the process](crate::inspect::ConnectionView::round_trip).
+    pub fn note_round_trip(&self, time: Duration) {
+        self.traffic.note_round_trip(time);
+    }
+
     /// Notes that a request of the peer was in order.
     pub fn note_good_request(&self) {
         self.faults.note_good();
