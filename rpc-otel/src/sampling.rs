@@ -131,8 +131,8 @@ thread_local! {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::SamplingDecision;
-    use opentelemetry_sdk::trace::{Sampler, ShouldSample};
+    use opentelemetry::trace::SpanKind;
+    use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample};
 
     use super::*;
 
@@ -148,7 +148,7 @@ mod tests {
                     None,
                     TraceId::from_bytes(id.to_be_bytes()),
                     "name",
-                    &opentelemetry::trace::SpanKind::Client,
+                    &SpanKind::Client,
                     &[],
                     &[],
                 );
