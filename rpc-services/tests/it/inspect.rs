@@ -168,7 +168,8 @@ async fn a_look_shows_connections_calls_and_limits() {
         &grpc,
         "rpc_calls",
         &CallsRequest {
-            procedure: "rpc.inspect".to_owned(),
+            // Other tests look, too, by other procedures.
+            procedure: "rpc.inspect.v1.Inspect/rpc_calls".to_owned(),
             ..Default::default()
         },
     )
