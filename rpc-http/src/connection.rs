@@ -244,6 +244,9 @@ async fn accept(shared: &Arc<Shared>, mut connection: Box<Connection>) -> Result
             if keep_alive.poll_dead(cx).is_ready() {
                 return Poll::Ready(Ok(End::Silence));
             }
+            if let Some(time) = keep_alive.take_round_trip() {
+                shared.server.note_round_trip(time);
+            }
         }
         for _ in 0..LOOKS {
             loop {

@@ -16,10 +16,7 @@ pub(crate) mod trace;
 
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Request, StatusCode, header::CONTENT_TYPE};
-use rpc_runtime::{
-    Status,
-    server::{PeerFault, Procedure},
-};
+use rpc_runtime::{Status, server::Procedure};
 use tokio::time::Instant;
 
 pub use self::initial_metadata::add_initial_metadata;
@@ -132,8 +129,9 @@ fn is_early(begun: Instant, deadline: Option<Instant>) -> bool {
 fn ask(shared: &Shared, parts: &http::request::Parts) -> Result<Asked, Status> {
     let path = parts.uri.path().strip_prefix('/').unwrap_or_default();
     let procedure: &'static Procedure = shared.server.procedure(path).ok_or_else(|| {
-        shared.server.note_fault(PeerFault::UnknownProcedure);
-        Status::unimplemented(format!("no procedure {path}"))
+        let metadata = headers::to_metadata(&parts.headers).ok();
+        let trace = metadata.and_then(|mut metadata| trace::take(&mut metadata));
+        shared.server.refuse_unknown(path, trace)
     })?;
     let mut metadata = headers::to_metadata(&parts.headers)?;
     Ok(Asked {

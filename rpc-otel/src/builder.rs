@@ -11,7 +11,14 @@ use rpc_runtime::{Error, Status};
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, prelude::*, registry::LookupSpan};
 
-use crate::{collector::Collector, exporter::Exporter, linker, metrics::Metrics, spans::Spans};
+use crate::{
+    collector::Collector,
+    exporter::Exporter,
+    linker,
+    metrics::Metrics,
+    sampling::{Ids, SampleFilter},
+    spans::Spans,
+};
 
 /// Makes a builder of an exporter to the collector at `endpoint`: `grpc://host:port`, or `grpcs://host:port` with TLS.
 ///
@@ -92,8 +99,13 @@ impl Builder {
     /// FAILED_PRECONDITION if the process has a subscriber already, which needs [`Builder::layer`] instead, or another
     /// [`Linker`](rpc_runtime::trace::Linker). INVALID_ARGUMENT for an endpoint that is no address of gRPC, and for an interval of zero.
     pub fn install(self) -> Result<Exporter, Error> {
-        let (layer, exporter) = self.layer()?;
-        let installed = tracing_subscriber::registry().with(layer).try_init();
+        let filter = self.filter();
+        let (layer, exporter) = self.unfiltered()?;
+        let installed = tracing_subscriber::registry()
+            .with(layer)
+            // It filters for the whole subscriber. The filter of a layer would leave an empty span of each call that is not taken.
+            .with(filter)
+            .try_init();
         installed.map_err(|error| {
             Status::failed_precondition(format!(
                 "this process has a subscriber already: add the layer of Builder::layer to it ({error})"
@@ -112,14 +124,29 @@ impl Builder {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
+        let filter = self.filter();
+        let (layer, exporter) = self.unfiltered()?;
+        Ok((layer.with_filter(filter), exporter))
+    }
+
+    /// What the layer takes.
+    fn filter(&self) -> SampleFilter {
+        SampleFilter::new(self.level, self.ratio)
+    }
+
+    /// The layer without its filter.
+    fn unfiltered<S>(self) -> Result<(impl Layer<S> + Send + Sync, Exporter), Error>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
         let Self {
             endpoint,
             service,
             attributes,
             ratio,
-            level,
             interval,
             timeout,
+            ..
         } = self;
         if interval.is_some_and(|interval| interval.is_zero()) {
             let text = "the interval of metrics is zero: give the time between two batches, such as 60 s";
@@ -135,10 +162,12 @@ impl Builder {
             resource = resource.with_service_name(service);
         }
         let resource = resource.build();
+        // It decides about spans that no call is around: about calls the linker has decided before.
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
         let provider = SdkTracerProvider::builder()
             .with_resource(resource.clone())
             .with_sampler(sampler)
+            .with_id_generator(Ids::default())
             .with_batch_exporter(Spans::new(Arc::clone(&collector)))
             .build();
         let metrics = interval.map(|interval| Metrics::start(collector, &resource, interval));
@@ -148,8 +177,7 @@ impl Builder {
             .with_tracer(provider.tracer("rpc-otel"))
             .with_location(false)
             .with_threads(false)
-            .with_tracked_inactivity(false)
-            .with_filter(level);
+            .with_tracked_inactivity(false);
         Ok((layer, Exporter::new(provider, metrics, timeout)))
     }
 }

@@ -68,6 +68,7 @@ mod collector;
 mod exporter;
 mod linker;
 mod metrics;
+mod sampling;
 mod spans;
 
 pub use self::{

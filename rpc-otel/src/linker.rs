@@ -6,12 +6,15 @@ use opentelemetry::{
     Context,
     trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState},
 };
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use rpc_runtime::{
     Error,
-    trace::{Linker, TraceContext, set_linker},
+    trace::{Linker, Sampling, TraceContext, set_linker},
 };
-use tracing::Span;
+use tracing::{Span, dispatcher};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::sampling::{Ids, SampleFilter};
 
 /// Makes this the linker of the process, unless it is that already.
 ///
@@ -32,6 +35,27 @@ pub(crate) fn set() -> Result<(), Error> {
 struct OtelLinker;
 
 impl Linker for OtelLinker {
+    fn sample(&self, parent: Option<&TraceContext>) -> Sampling {
+        // A thread may have a subscriber of its own.
+        dispatcher::get_default(|subscriber| {
+            let Some(filter) = subscriber.downcast_ref::<SampleFilter>() else {
+                return Sampling::Taken;
+            };
+            match parent.filter(|parent| parent.trace_id().is_some()) {
+                Some(parent) if parent.is_sampled() => Sampling::Taken,
+                Some(parent) => Sampling::Declined(parent.clone()),
+                None => match Ids::decide(filter) {
+                    Ok(()) => Sampling::Taken,
+                    Err(id) => Sampling::Declined(not_sampled(id)),
+                },
+            }
+        })
+    }
+
+    fn current(&self) -> Option<TraceContext> {
+        Context::map_current(|current| from_otel(current.span().span_context()))
+    }
+
     fn set_parent(&self, span: &Span, parent: &TraceContext) {
         if let Some(parent) = to_otel(parent) {
             // It fails for a span that no layer of ours has.
@@ -40,8 +64,19 @@ impl Linker for OtelLinker {
     }
 
     fn context(&self, span: &Span) -> Option<TraceContext> {
-        from_otel(span.context().span().span_context())
+        Ids::build(|| from_otel(span.context().span().span_context()))
     }
+}
+
+/// The context of a trace that is not taken.
+fn not_sampled(id: TraceId) -> TraceContext {
+    let span_id = RandomIdGenerator::default().new_span_id();
+    let (id, span_id) = (
+        u128::from_be_bytes(id.to_bytes()),
+        u64::from_be_bytes(span_id.to_bytes()),
+    );
+    // One of them is 0 as good as never.
+    TraceContext::new(id, span_id, false).unwrap_or_else(|| TraceContext::start(false))
 }
 
 fn to_otel(trace: &TraceContext) -> Option<SpanContext> {

@@ -78,7 +78,7 @@ use crate::{
     driver::{Baton, Clock, SharedConnection, Wakes},
     inspect::StreamTraffic,
     net::{Stream, Transport},
-    trace::{CallTrace, Served},
+    trace::{CallTrace, Method, Served},
     wire::frame::control::Reason,
 };
 
@@ -254,18 +254,17 @@ impl<D: ?Sized> Session<D> {
         InlinePoll::run(self.address(), &self.shared, start, now, f)
     }
 
-    /// Begins the span of a call, if somebody wants it or if the call belongs to a trace. `procedure` is none if the server has none with
-    /// that id.
+    /// Begins the span of a call, if somebody wants it or if the call belongs to a trace.
     #[cold]
     pub(crate) fn begin_trace(
         &self,
-        procedure: Option<&'static Procedure>,
+        method: Method<'_>,
         id: CallId,
         sent: Option<TraceContext>,
     ) -> Option<Arc<CallTrace>> {
         let call = Served {
-            procedure,
-            id: id.0,
+            method,
+            id: Some(id.0),
             peer: &self.peer,
             is_grpc: self.call_values().is_some(),
             is_hidden: self.server.is_bridge(),

@@ -9,7 +9,7 @@
 //! [`Context::trace`](crate::Context::trace) reads it. Over gRPC it is in the headers of these names.
 //!
 //! The crate `tracing` knows nothing of such ids. An exporter does, and tells them by a [`Linker`]: the crate `rpc-otel` is one. Without a
-//! linker the context goes from call to call unchanged.
+//! linker the context goes from call to call unchanged. A linker also decides which traces it takes, before a span is built.
 //!
 //! ```
 //! use rpc_runtime::{Client, Error, server::Procedure, trace::TraceContext};
@@ -25,6 +25,7 @@
 //! }
 //! ```
 
+mod address;
 mod client_span;
 mod current;
 mod end;
@@ -36,11 +37,14 @@ use tracing::{
     level_filters::{LevelFilter, STATIC_MAX_LEVEL},
 };
 
-pub use self::linker::{Linker, set_linker};
 pub(crate) use self::{
     client_span::{Called, ClientSpan, note_call},
     current::current,
-    server_span::{CallTrace, Served},
+    server_span::{CallTrace, Method, Served},
+};
+pub use self::{
+    current::is_declined,
+    linker::{Linker, Sampling, set_linker},
 };
 pub use crate::api::trace_context::TraceContext;
 
@@ -48,6 +52,11 @@ pub use crate::api::trace_context::TraceContext;
 #[inline]
 pub(crate) fn is_on() -> bool {
     Level::INFO <= STATIC_MAX_LEVEL && Level::INFO <= LevelFilter::current()
+}
+
+/// Returns whether spans of calls are wanted.
+fn is_wanted() -> bool {
+    is_on() && tracing::span_enabled!(target: TARGET, Level::INFO)
 }
 
 /// The target of the spans of calls.

@@ -1,14 +1,18 @@
 //! The pages below `/debug`: what they show, and to whom.
 
-use std::net::UdpSocket;
+use std::{net::IpAddr, time::Duration};
 
 use http::HeaderValue;
+use rpc_admin::AdminBuilder;
+use rpc_http::{Grpc, Http};
+use rpc_runtime::{Client, Server, server::Endpoint};
 use serde_json::Value;
-use test_support::{LONG, Lab, lab, start, within};
+use test_support::{LONG, Lab, Running, lab, serve, start, within};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     Demo,
-    web::{Answer, get, get_with},
+    web::{Answer, ask_over, get, get_with},
 };
 
 const PAGES: [&str; 4] = [
@@ -274,62 +278,142 @@ async fn requests_that_may_be_strangers_are_denied() {
     admin.stop().await;
 }
 
-/// The address of this machine in its network; none without one.
-fn own_address() -> Option<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent.
-    socket.connect("192.0.2.1:9").ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_loopback()).then(|| address.to_string())
+/// A server that shows the pages to peers of which a proxy on this machine tells, and what ends it.
+async fn behind_a_proxy(pages: AdminBuilder) -> Running {
+    let server = Server::builder()
+        .service(Lab::default())
+        .guest(Http::new().grpc().routes(pages.routes()))
+        .listener(Endpoint::new("tcp://127.0.0.1:0").behind_proxies(["127.0.0.0/8"]))
+        .signals(false);
+    serve(server).await
 }
+
+/// Asks for a page as a proxy does for a client at `client`: by a header of the PROXY protocol.
+async fn get_for(client: [u8; 4], address: &str, page: &str, headers: &str) -> Answer {
+    let socket = address.strip_prefix("tcp://").unwrap();
+    let mut stream = TcpStream::connect(socket).await.unwrap();
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend(client);
+    header.extend([127, 0, 0, 1]);
+    header.extend([0x12, 0x34, 0x23, 0x45]);
+    stream.write_all(&header).await.unwrap();
+    ask_over(stream, "GET", page, &format!("Host: {socket}\r\n{headers}")).await
+}
+
+/// No machine has this address.
+const ELSEWHERE: [u8; 4] = [203, 0, 113, 7];
 
 #[tokio::test]
 async fn peers_of_other_machines_need_a_policy() {
-    let Some(own) = own_address() else {
-        return eprintln!("this machine has no network, so nobody can come from elsewhere");
-    };
-    let open = |address: &str| address.replace("0.0.0.0", &own);
-    let admin = rpc_admin::listen("tcp://0.0.0.0:0").await.unwrap();
-    let address = open(admin.address());
+    let server = behind_a_proxy(rpc_admin::builder()).await;
+    let address = &server.address;
     for page in PAGES {
-        let answer = get(&address, page).await;
+        let answer = get_for(ELSEWHERE, address, page, "").await;
         assert_eq!(answer.status, 403, "{page}");
+        // The request is in order otherwise, so no other rule can have denied it.
         assert!(
-            answer.text().contains("rpc_admin::AdminBuilder::policy"),
+            answer
+                .text()
+                .starts_with("the debug pages answer peers of this machine only"),
             "{}",
             answer.text()
         );
+        assert!(answer.text().contains("rpc_admin::AdminBuilder::policy"));
     }
     for page in ["/metrics", "/healthz", "/readyz", "/"] {
-        assert_eq!(get(&address, page).await.status, 200, "{page}");
+        assert_eq!(get_for(ELSEWHERE, address, page, "").await.status, 200, "{page}");
     }
-    admin.stop().await;
+    // What a proxy says of itself is no proof either.
+    let answer = get_for([127, 0, 0, 1], address, "/debug/calls", "").await;
+    assert_eq!(answer.status, 403);
+    server.stop().await;
 
     let token = HeaderValue::from_static("Bearer 1234");
-    let admin = rpc_admin::builder()
-        .policy(move |peer, headers| !peer.is_local() && headers.get("authorization") == Some(&token))
-        .listen("tcp://0.0.0.0:0")
-        .await
-        .unwrap();
-    let address = open(admin.address());
-    for (headers, status) in [
-        ("", 403),
-        ("Authorization: Bearer 123\r\n", 403),
-        ("Authorization: Bearer 1234\r\n", 200),
+    let pages = rpc_admin::builder().policy(move |peer, headers| {
+        peer.socket_addr()
+            .is_some_and(|socket| socket.ip() == IpAddr::from(ELSEWHERE))
+            && headers.get("authorization") == Some(&token)
+    });
+    let server = behind_a_proxy(pages).await;
+    for (client, headers, status) in [
+        (ELSEWHERE, "", 403),
+        (ELSEWHERE, "Authorization: Bearer 123\r\n", 403),
+        (ELSEWHERE, "Authorization: Bearer 1234\r\n", 200),
+        // A policy decides about this machine, too.
+        ([127, 0, 0, 1], "Authorization: Bearer 1234\r\n", 403),
     ] {
-        assert_eq!(
-            get_with(&address, "/debug/calls", headers).await.status,
-            status,
-            "{headers}"
-        );
+        let answer = get_for(client, &server.address, "/debug/calls", headers).await;
+        assert_eq!(answer.status, status, "{client:?} {headers}");
     }
-    // A policy decides about this machine, too.
-    let local = admin.address().replace("0.0.0.0", "127.0.0.1");
-    assert_eq!(
-        get_with(&local, "/debug/calls", "Authorization: Bearer 1234\r\n")
+    server.stop().await;
+}
+
+/// The connections of `server` on its own side.
+async fn own_connections(admin: &str, server: &Running) -> Vec<Value> {
+    let answer = get(admin, "/debug/connections?most=1000&format=json").await;
+    let json: Value = serde_json::from_slice(&answer.body).unwrap();
+    let connections = json["connections"].as_array().unwrap().iter();
+    let own = connections.filter(|one| one["side"] == "server" && one["owner"] == *server.address);
+    own.cloned().collect()
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn missed_deadlines_are_shown() {
+    let admin = rpc_admin::listen("tcp://127.0.0.1:0").await.unwrap();
+    let lab = Lab::default();
+    let server = lab.serve("tcp://127.0.0.1:0").await;
+    let client = server.client().await;
+    let patient = start(&client, &lab::WAIT, "x");
+    lab.logged("x began").await;
+    let before = own_connections(admin.address(), &server).await;
+    assert_eq!(before[0]["missed_deadlines"], 0, "{before:?}");
+    let call = client.call().timeout(Duration::from_millis(20));
+    let missed = call.send_recv::<_, String>(&lab::WAIT, "y".to_owned());
+    within(missed).await.unwrap_err();
+    // The server has a clock of its own.
+    let line = within(async {
+        loop {
+            let own = own_connections(admin.address(), &server).await;
+            if own[0]["missed_deadlines"] != 0 {
+                assert_eq!(own[0]["missed_deadlines"], 1, "{own:?}");
+                let text = get(admin.address(), "/debug/connections?most=1000").await;
+                let number = format!("#{} ", own[0]["id"]);
+                let mut lines = text.text().lines();
+                break lines.find(|line| line.starts_with(&number)).unwrap().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(line.contains(" missed_deadlines=1"), "{line}");
+    lab.release();
+    within(patient).await.unwrap().unwrap();
+    drop(client);
+    server.stop().await;
+    admin.stop().await;
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn the_round_trip_of_a_grpc_peer_is_shown() {
+    let admin = rpc_admin::listen("tcp://127.0.0.1:0").await.unwrap();
+    let http = Http::new().grpc().keep_alive(Duration::from_millis(10));
+    let server = Lab::default()
+        .serve_with("tcp://127.0.0.1:0", |server| server.guest(http))
+        .await;
+    // It says nothing, and answers PINGs.
+    let client = Client::builder(server.address.replacen("tcp", "grpc", 1)).protocol(Grpc::new());
+    let client: Client = within(client.connect()).await.unwrap();
+    within(async {
+        while own_connections(admin.address(), &server)
             .await
-            .status,
-        403
-    );
+            .iter()
+            .all(|one| one["round_trip_seconds"].is_null())
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(client);
+    server.stop().await;
     admin.stop().await;
 }

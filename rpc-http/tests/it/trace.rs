@@ -126,3 +126,30 @@ async fn a_call_by_grpc_has_one_span_on_each_side() {
     drop(kv);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_procedure_that_the_server_lacks_has_a_span_with_the_beginning_of_its_path() {
+    let spans = Spans::linked();
+    let server = Seen::default().serve().await;
+    let caller = Caller::connect(&server.address).await;
+    let long = "x".repeat(1000);
+    let path = format!("/demo.kv.v1.Kv/{long}");
+    let answer = caller
+        .call(&path, &[("traceparent", PARENT)], prefixed(&()))
+        .await;
+    assert_eq!(answer.code(), "12");
+    spans.closed().await;
+    let span = spans.only("server grpc");
+    assert_eq!(
+        (span.get("rpc.method"), span.get("rpc.status_code")),
+        ("_OTHER", "UNIMPLEMENTED")
+    );
+    assert_eq!(span.get("rpc.method_original"), &path[1..=256]);
+    assert_eq!(span.get("rpc.call.id"), "");
+    assert_eq!(span.get("server.address"), "127.0.0.1");
+    // It belongs to the trace of its caller.
+    let parent = TraceContext::parse(PARENT, "", "").unwrap();
+    assert_eq!(span.parent, parent.span_id());
+    drop(caller);
+    server.stop().await;
+}

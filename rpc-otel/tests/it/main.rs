@@ -4,6 +4,7 @@ mod bounds;
 mod collector;
 mod hop;
 mod metrics;
+mod sampling;
 mod two_hops;
 
 use tracing::{

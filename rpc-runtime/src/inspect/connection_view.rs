@@ -212,7 +212,8 @@ impl ConnectionView {
 
     /// Returns how long the last answered PING took to be answered; none before the first.
     ///
-    /// PINGs go out seldom: for keep-alive, behind long messages, and for barriers. A busy peer answers late.
+    /// PINGs go out seldom: for keep-alive, behind long messages, and for barriers. A busy peer answers late. The peer of a guest, such as a
+    /// caller by gRPC, is asked by the guest: by `rpc-http` for keep-alive only. A client of ours by gRPC shows none.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }

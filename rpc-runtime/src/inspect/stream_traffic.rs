@@ -17,6 +17,8 @@ pub(crate) struct StreamTraffic {
     sent: AtomicU64,
     /// Since when the OS has taken nothing of what was offered; none if nothing waits.
     stalled: Mutex<Option<Instant>>,
+    /// How long the peer took to answer last, in nanoseconds; 0 if it was not asked.
+    round_trip: AtomicU64,
 }
 
 impl StreamTraffic {
@@ -35,6 +37,18 @@ impl StreamTraffic {
     pub(crate) fn note_stall(&self) {
         let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
         stalled.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes how long the peer took to answer.
+    pub(crate) fn note_round_trip(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.round_trip.store(nanos.max(1), Relaxed);
+    }
+
+    /// How long the peer took to answer last; none if it was not asked.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        let nanos = self.round_trip.load(Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
     /// How many bytes were read, and how many the OS has taken.

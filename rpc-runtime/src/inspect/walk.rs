@@ -45,6 +45,10 @@ impl OwnedConnection {
             Some(traffic) => traffic.stalled(),
             None => snapshot.stalled,
         };
+        let round_trip = match &traffic {
+            Some(traffic) => traffic.round_trip(),
+            None => snapshot.round_trip,
+        };
         ConnectionView {
             id: shared.number(),
             side: self.side,
@@ -66,7 +70,7 @@ impl OwnedConnection {
             sent,
             held: snapshot.held,
             backlog: snapshot.backlog,
-            round_trip: snapshot.round_trip,
+            round_trip,
             silence: snapshot.silence,
             stalled,
         }

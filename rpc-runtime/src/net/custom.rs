@@ -106,7 +106,7 @@ impl IncomingStreams {
         I: Sequence<Item = io::Result<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let peer = Peer::custom(address);
+        let peer = Peer::custom(address).with_listener(&address.into());
         Self::of(Streams {
             streams: Box::pin(streams),
             peer,

@@ -7,6 +7,7 @@ use std::{
     future::{pending, poll_fn},
     io,
     net::SocketAddr,
+    sync::Arc,
 };
 
 use tokio::{
@@ -37,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Listener {
     address: Address,
-    text: String,
+    text: Arc<str>,
     socket: Socket,
     /// How the streams are secured, if the address begins with `tls://`.
     security: Option<ServerSecurity>,
@@ -126,7 +127,7 @@ impl Listener {
                 .collect(),
             socket @ (Socket::Memory(_) | Socket::Custom(_)) => vec![socket],
         };
-        let of = |socket| Self::new(address.clone(), text.clone(), socket);
+        let of = |socket| Self::new(address.clone(), Arc::clone(&text), socket);
         Ok(sockets.into_iter().map(of).collect())
     }
 
@@ -163,10 +164,10 @@ impl Listener {
         Self::new(Address::Custom(text.clone()), text, Socket::Custom(incoming))
     }
 
-    fn new(address: Address, text: String, socket: Socket) -> Self {
+    fn new(address: Address, text: impl Into<Arc<str>>, socket: Socket) -> Self {
         Self {
             address,
-            text,
+            text: text.into(),
             socket,
             security: None,
             proxies: None,
@@ -223,6 +224,12 @@ impl Listener {
     ///
     /// Dropping the future loses no stream.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        let (stream, peer) = self.accept_one().await?;
+        Ok((stream, peer.with_listener(&self.text)))
+    }
+
+    /// As [`Listener::accept`], for a peer that does not know the listener.
+    async fn accept_one(&self) -> io::Result<(Stream, Peer)> {
         match &self.socket {
             Socket::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;

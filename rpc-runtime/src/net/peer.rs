@@ -19,6 +19,8 @@ struct PeerData {
     address: Arc<str>,
     transport: Transport,
     socket: Option<SocketAddr>,
+    /// The address that the listener was given; none if none has accepted it.
+    listener: Option<Arc<str>>,
     /// The proxy that has passed the connection on, and says where it comes from.
     proxy: Option<SocketAddr>,
     /// What it has to prove its user with, if only this machine can reach our end because the listener is bound to loopback.
@@ -57,13 +59,27 @@ impl Peer {
         )
     }
 
-    /// Makes the TCP peer at `client`, of which `proxy` has told in a PROXY header.
-    pub(super) fn proxied(client: SocketAddr, proxy: SocketAddr) -> Self {
+    /// Makes the TCP peer at `client`, of which `proxy` has told in a PROXY header on the connection `from`.
+    pub(super) fn proxied(client: SocketAddr, proxy: SocketAddr, from: &Self) -> Self {
         let mut peer = Self::tcp(client);
         if let Some(data) = Arc::get_mut(&mut peer.0) {
             data.proxy = Some(proxy);
+            data.listener.clone_from(&from.0.listener);
         }
         peer
+    }
+
+    /// Notes the address of the listener that has accepted the peer. The peer must not be shared yet.
+    pub(super) fn with_listener(mut self, address: &Arc<str>) -> Self {
+        if let Some(data) = Arc::get_mut(&mut self.0) {
+            data.listener = Some(Arc::clone(address));
+        }
+        self
+    }
+
+    /// The address of the listener that has accepted the peer; none if none has.
+    pub(crate) fn listener(&self) -> Option<&str> {
+        self.0.listener.as_deref()
     }
 
     /// Makes the peer of a stream of the local transport.
@@ -87,6 +103,7 @@ impl Peer {
             address: address.into(),
             transport,
             socket: None,
+            listener: None,
             proxy: None,
             challenge: None,
             user: None,
@@ -111,6 +128,7 @@ impl Peer {
             address: address.into(),
             transport,
             socket,
+            listener: None,
             proxy: None,
             challenge,
             user,
@@ -322,7 +340,7 @@ mod tests {
     #[test]
     fn a_peer_behind_a_proxy_is_never_local_whatever_address_the_proxy_names() {
         let [client, proxy] = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
-        let peer = Peer::proxied(client, proxy);
+        let peer = Peer::proxied(client, proxy, &Peer::tcp(proxy));
         assert_eq!((peer.address(), peer.proxy()), ("tcp://127.0.0.1:1", Some(proxy)));
         assert!(!peer.is_local() && !peer.is_loopback() && !peer.is_same_user());
         assert_eq!(peer.challenge(), None);

@@ -39,8 +39,8 @@ impl ProxyGate {
             return Err(ProxyFault::Untrusted { trusted });
         };
         let peer = match ProxyHeader::read(&mut stream).await? {
-            ProxyHeader::Client(client) => Peer::proxied(client, proxy),
-            ProxyHeader::Unknown => Peer::proxied(proxy, proxy),
+            ProxyHeader::Client(client) => Peer::proxied(client, proxy, from),
+            ProxyHeader::Unknown => Peer::proxied(proxy, proxy, from),
         };
         match (&self.security, stream.0) {
             (Some(security), StreamKind::Tcp(stream)) => {

@@ -40,6 +40,7 @@ use crate::{
     metrics::{ProcedureCounts, Protocol, Shard, Side, Traffic},
     net::Stream,
     session::{CallValue, CallValues, lifecycle::Lifecycle},
+    trace::{self, CallTrace, Method, Served, TraceContext},
 };
 
 /// Another protocol on the listeners of a server: gRPC over HTTP/2, for example.
@@ -324,6 +325,33 @@ impl GuestServer {
             settings.max_faults
         );
         self.cut_off(Cut::Excess, &text);
+    }
+
+    /// Refuses a call of a procedure that the server does not have: counts it as [`PeerFault::UnknownProcedure`], and makes its
+    /// [span](crate::trace), if a subscriber wants it. `trace` is what the call belongs to. Returns the status of the call.
+    pub fn refuse_unknown(&self, path: &str, trace: Option<TraceContext>) -> Status {
+        self.note_fault(PeerFault::UnknownProcedure);
+        let status = Status::unimplemented(format!("no procedure {path}"));
+        if trace::is_on() {
+            let call = Served {
+                method: Method::UnknownPath(path),
+                id: None,
+                peer: &self.peer,
+                is_grpc: true,
+                // A server that only hands calls on has no guests.
+                is_hidden: false,
+            };
+            if let Some(trace) = CallTrace::begin(&call, trace) {
+                trace.end(status.code(), status.message());
+            }
+        }
+        status
+    }
+
+    /// Notes how long the peer took to answer a PING of the guest's protocol, for those who
+    /// [look into the process](crate::inspect::ConnectionView::round_trip).
+    pub fn note_round_trip(&self, time: Duration) {
+        self.traffic.note_round_trip(time);
     }
 
     /// Notes that a request of the peer was in order.

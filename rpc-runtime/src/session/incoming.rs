@@ -43,7 +43,7 @@ use crate::{
     layer::RawMessage,
     message::{decode::decode, growth::Budget, nesting, procedure::Procedure},
     session::Session,
-    trace::{self, CallTrace},
+    trace::{self, CallTrace, Method},
     wire::{
         compression::Outgoing,
         frame::{Encoded, Payload as _},
@@ -86,7 +86,7 @@ impl Incoming {
     pub(crate) fn new(session: Arc<Session>, arrived: Arrived, procedure: &'static Procedure) -> Self {
         let trace = match arrived.trace.is_some() || trace::is_on() {
             false => None,
-            true => session.begin_trace(Some(procedure), arrived.id, arrived.trace),
+            true => session.begin_trace(Method::Procedure(procedure), arrived.id, arrived.trace),
         };
         let rare = match arrived.metadata.is_empty() && trace.is_none() {
             true => RarePart::NONE,

@@ -2,7 +2,13 @@
 
 use tracing::{Span, field, span::Entered};
 
-use super::{GRPC, OURS, TARGET, end, linker};
+use super::{
+    GRPC, OURS, TARGET,
+    address::host_and_port,
+    current::{self, CurrentTrace},
+    end, is_declined, is_wanted,
+    linker::{self, Linker, Sampling},
+};
 use crate::{Code, Error, Procedure, api::trace_context::TraceContext};
 
 /// A call that is about to be made, as its span shows it.
@@ -19,20 +25,37 @@ pub(crate) struct Called<'a> {
 /// The span of a call that is made here, from its first poll until its end. If it is dropped before, the call was given up.
 #[derive(Debug)]
 pub(crate) struct ClientSpan {
+    /// Disabled if the linker leaves the call out, and no other subscriber wants it.
     span: Span,
+    /// The trace of the call.
+    context: Option<TraceContext>,
+    /// True if the linker leaves out what is within the call.
+    is_declined: bool,
     is_ended: bool,
 }
 
 impl ClientSpan {
-    /// Begins the span of a call, and returns the trace context to send. None if no subscriber wants the span.
+    /// Begins the span of a call. None if no subscriber wants the span.
     #[cold]
-    pub(crate) fn begin(call: &Called<'_>) -> Option<(Self, Option<TraceContext>)> {
-        let is_root = Span::current().is_none();
-        let span = call.span();
-        if span.is_disabled() {
+    pub(crate) fn begin(call: &Called<'_>) -> Option<Self> {
+        if !is_wanted() {
             return None;
         }
         let linker = linker::linker();
+        let is_root = Span::current().is_none();
+        if let Some(Sampling::Declined(own)) = linker.map(|linker| call.sample(linker, is_root)) {
+            let _declined = current::enter(None, true);
+            let context = TraceContext::within(Some(own), call.trace.cloned());
+            return Some(Self::new(call.span(), context, true));
+        }
+        let span = {
+            // A call that was given a trace is taken even within one that is declined.
+            let _taken = current::enter(None, false);
+            call.span()
+        };
+        if span.is_disabled() {
+            return None;
+        }
         if let (Some(linker), Some(parent)) = (linker, call.trace) {
             if is_root || call.is_given {
                 linker.set_parent(&span, parent);
@@ -40,13 +63,32 @@ impl ClientSpan {
         }
         let own = linker.and_then(|linker| linker.context(&span));
         let context = TraceContext::within(own, call.trace.cloned());
-        let is_ended = false;
-        Some((Self { span, is_ended }, context))
+        Some(Self::new(span, context, false))
     }
 
-    /// Enters the span until the guard is dropped.
-    pub(crate) fn enter(&self) -> Entered<'_> {
-        self.span.enter()
+    fn new(span: Span, context: Option<TraceContext>, is_declined: bool) -> Self {
+        Self {
+            span,
+            context,
+            is_declined,
+            is_ended: false,
+        }
+    }
+
+    /// The trace context to send.
+    pub(crate) fn context(&self) -> Option<&TraceContext> {
+        self.context.as_ref()
+    }
+
+    /// Enters the span, and makes its trace current, until the guard is dropped.
+    pub(crate) fn enter(&self) -> ClientSpanScope<'_> {
+        ClientSpanScope {
+            _current: self
+                .context
+                .clone()
+                .map(|context| current::enter(Some(context), self.is_declined)),
+            _span: self.span.enter(),
+        }
     }
 
     /// Records the connection of the call, and its id there.
@@ -82,6 +124,12 @@ impl Drop for ClientSpan {
     }
 }
 
+/// The time in which a call with a span is polled.
+pub(crate) struct ClientSpanScope<'a> {
+    _current: Option<CurrentTrace>,
+    _span: Entered<'a>,
+}
+
 /// Records the connection of the call whose span is entered here, and the id of the call there.
 #[cold]
 pub(crate) fn note_call(peer: &str, id: u64) {
@@ -96,6 +144,10 @@ pub(crate) fn note_call(peer: &str, id: u64) {
 }
 
 fn note(span: &Span, peer: &str, id: u64) {
+    // That of a call that the linker leaves out.
+    if span.is_disabled() {
+        return;
+    }
     let (host, port) = host_and_port(peer);
     span.record("network.peer.address", host);
     if let Some(port) = port {
@@ -105,20 +157,39 @@ fn note(span: &Span, peer: &str, id: u64) {
 }
 
 impl Called<'_> {
+    /// Asks the linker about the spans of the call. `is_root` is true if no span is around it.
+    fn sample(&self, linker: &dyn Linker, is_root: bool) -> Sampling {
+        if self.is_given {
+            return linker.sample(self.trace);
+        }
+        if is_declined() {
+            if let Some(current) = current::current() {
+                return Sampling::Declined(current);
+            }
+        }
+        if is_root && self.trace.is_some() {
+            return linker.sample(self.trace);
+        }
+        // The exporter takes the span that is around the call as its parent.
+        let around = linker.current();
+        linker.sample(around.as_ref().or(self.trace))
+    }
+
     fn span(&self) -> Span {
-        // Of several addresses, the first is the one that the user prefers.
-        let address = self.address.split(", ").next().unwrap_or_default();
-        let (host, port) = host_and_port(address);
         let method = self.procedure.path();
+        // What is written below is computed only if a subscriber wants the span. Of several addresses, the first is the one that the user
+        // prefers.
+        let address = || self.address.split(", ").next().unwrap_or_default();
+        let server = || host_and_port(address());
         tracing::info_span!(
             target: TARGET,
             NAME,
             "otel.name" = method,
             "otel.kind" = "client",
-            "rpc.system.name" = if address.starts_with(GRPC) { GRPC } else { OURS },
+            "rpc.system.name" = if address().starts_with(GRPC) { GRPC } else { OURS },
             "rpc.method" = method,
-            "server.address" = host,
-            "server.port" = port,
+            "server.address" = server().0,
+            "server.port" = server().1,
             "network.peer.address" = field::Empty,
             "network.peer.port" = field::Empty,
             "rpc.call.id" = field::Empty,
@@ -130,48 +201,5 @@ impl Called<'_> {
     }
 }
 
-/// The host and the port of an address such as `tcp://[::1]:5005`; of a Unix socket the path, and no port.
-fn host_and_port(address: &str) -> (&str, Option<u64>) {
-    let Some((scheme, place)) = address.split_once(':') else {
-        return (address, None);
-    };
-    let place = place.strip_prefix("//").unwrap_or(place);
-    if scheme.ends_with("unix") {
-        return (place, None);
-    }
-    match place.rsplit_once(':') {
-        Some((host, port)) => match port.parse::<u16>() {
-            Ok(port) => {
-                let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-                (bare.unwrap_or(host), Some(port.into()))
-            }
-            Err(_) => (place, None),
-        },
-        None => (place, None),
-    }
-}
-
 /// The name of the span.
 const NAME: &str = "rpc.client";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_a_host_and_perhaps_a_port() {
-        for (address, host, port) in [
-            ("tcp://127.0.0.1:5005", "127.0.0.1", Some(5005)),
-            ("tls://kv.example:443", "kv.example", Some(443)),
-            ("tcp://[::1]:80", "::1", Some(80)),
-            ("grpc://kv:50051", "kv", Some(50051)),
-            ("unix:/run/kv:5", "/run/kv:5", None),
-            ("grpc+unix:///run/kv", "/run/kv", None),
-            ("mem:kv", "kv", None),
-            ("in-process", "in-process", None),
-            ("", "", None),
-        ] {
-            assert_eq!(host_and_port(address), (host, port), "{address}");
-        }
-    }
-}

@@ -25,6 +25,9 @@ pub(super) fn record_on_client(span: &Span, code: Code, text: &str) {
 }
 
 fn record(span: &Span, code: Code, text: &str, is_failure: bool) {
+    if span.is_disabled() {
+        return;
+    }
     span.record("rpc.status_code", code.name());
     if is_failure {
         span.record("error.type", code.name());

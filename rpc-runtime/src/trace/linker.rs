@@ -8,7 +8,7 @@ use crate::{Code, Error, api::trace_context::TraceContext};
 
 /// What links the spans of this process to those of others: an exporter of spans, which knows the ids of each.
 ///
-/// [`set_linker`] sets it. It is asked only about spans that a subscriber wants.
+/// [`set_linker`] sets it. It is asked only about calls whose spans a subscriber may want.
 ///
 /// ```
 /// use rpc_runtime::trace::{Linker, TraceContext, set_linker};
@@ -33,6 +33,22 @@ use crate::{Code, Error, api::trace_context::TraceContext};
 /// set_linker(Exporter).expect("it is the only one");
 /// ```
 pub trait Linker: Send + Sync + 'static {
+    /// Decides about the spans of a call, before one is built. Default: it takes them all.
+    ///
+    /// `parent` is the trace that the call belongs to; with none, or with one that has no ids, it begins a trace. Within a call that is
+    /// declined it is not asked about calls that are made there: they are declined, too, unless they were given another trace.
+    fn sample(&self, parent: Option<&TraceContext>) -> Sampling {
+        let _ = parent;
+        Sampling::Taken
+    }
+
+    /// Returns the context of the span of the exporter that is entered on this thread; none if there is none. Default: none.
+    ///
+    /// A call that is made here belongs to its trace, so it is the parent for [`Linker::sample`].
+    fn current(&self) -> Option<TraceContext> {
+        None
+    }
+
     /// Makes `parent` the parent of `span`, which was just made and never entered.
     fn set_parent(&self, span: &Span, parent: &TraceContext);
 
@@ -40,6 +56,19 @@ pub trait Linker: Send + Sync + 'static {
     ///
     /// If it has no baggage, calls carry that of the call around them.
     fn context(&self, span: &Span) -> Option<TraceContext>;
+}
+
+/// What a [`Linker`] decides about the spans of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sampling {
+    /// The exporter wants them.
+    Taken,
+    /// The exporter leaves them out, and those that are made within the call: [`is_declined`](super::is_declined) tells it. Other subscribers
+    /// still get them.
+    ///
+    /// The call goes on with this context, so that the next process need not decide again: the parent, or a
+    /// [new trace](TraceContext::start) that is not sampled.
+    Declined(TraceContext),
 }
 
 /// Sets the linker of this process, for all servers and clients.

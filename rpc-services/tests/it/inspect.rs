@@ -12,8 +12,8 @@ use rpc_runtime::{
 use rpc_services::{
     Inspect,
     rpc::inspect::v1::{
-        CallsReply, CallsRequest, ConnectionsReply, ConnectionsRequest, InspectClient, LimitsReply,
-        LimitsRequest, ProceduresRequest, limit::Value,
+        CallsReply, CallsRequest, Connection, ConnectionsReply, ConnectionsRequest, InspectClient,
+        LimitsReply, LimitsRequest, ProceduresRequest, limit::Value,
     },
 };
 use test_support::{
@@ -139,6 +139,8 @@ async fn a_look_shows_connections_calls_and_limits() {
         "{of_grpc:?}"
     );
     assert_eq!((&*of_grpc.transport, of_grpc.calls_served), ("tcp", 1));
+    // No PING has gone out.
+    assert_eq!(of_grpc.round_trip, None);
     // The guest's own client is the server's business, and not listed.
     assert!(
         reply
@@ -166,7 +168,8 @@ async fn a_look_shows_connections_calls_and_limits() {
         &grpc,
         "rpc_calls",
         &CallsRequest {
-            procedure: "rpc.inspect".to_owned(),
+            // Other tests look, too, by other procedures.
+            procedure: "rpc.inspect.v1.Inspect/rpc_calls".to_owned(),
             ..Default::default()
         },
     )
@@ -206,6 +209,82 @@ async fn a_look_shows_connections_calls_and_limits() {
     lab.release();
     within(waiting).await.unwrap().unwrap();
     drop((native, client, grpc));
+    server.stop().await;
+}
+
+/// The connections of `server` on its own side, by the protocol `protocol`.
+async fn own_connections(inspect: &InspectClient, server: &Running, protocol: &str) -> Vec<Connection> {
+    let request = ConnectionsRequest {
+        most: 1000,
+        ..Default::default()
+    };
+    let reply = within(inspect.send_recv().connections(request)).await.unwrap();
+    let is_own = |one: &Connection| {
+        (&*one.side, &*one.owner, &*one.protocol) == ("server", &*server.address, protocol)
+    };
+    reply.connections.into_iter().filter(is_own).collect()
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn missed_deadlines_are_told() {
+    let (lab, server) = inspectable("tcp://127.0.0.1:0", |server| {
+        server.terminate_policy(TerminatePolicy::loopback())
+    })
+    .await;
+    let client = server.client().await;
+    let inspect = InspectClient::from(client.clone());
+    let patient = start(&client, &WAIT, "x");
+    lab.logged("x began").await;
+    let [before] = &own_connections(&inspect, &server, "native").await[..] else {
+        panic!("not one connection")
+    };
+    assert_eq!(before.missed_deadlines, 0);
+    let call = client.call().timeout(Duration::from_millis(20));
+    let error = within(call.send_recv::<_, String>(&WAIT, "y".to_owned()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    // The server has a clock of its own.
+    within(async {
+        loop {
+            let [now] = &own_connections(&inspect, &server, "native").await[..] else {
+                panic!("not one connection")
+            };
+            match now.missed_deadlines {
+                0 => tokio::task::yield_now().await,
+                missed => break assert_eq!(missed, 1),
+            }
+        }
+    })
+    .await;
+    lab.release();
+    within(patient).await.unwrap().unwrap();
+    drop((inspect, client));
+    server.stop().await;
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_grpc_peer_has_the_round_trip_of_the_last_keep_alive() {
+    let (_, server) = inspectable("tcp://127.0.0.1:0", |server| {
+        server
+            .terminate_policy(TerminatePolicy::loopback())
+            .guest(Http::new().grpc().keep_alive(Duration::from_millis(10)))
+    })
+    .await;
+    let inspect = InspectClient::from(server.client().await);
+    // It says nothing, and answers PINGs.
+    let grpc = Caller::connect(&server.address).await;
+    within(async {
+        loop {
+            let connections = own_connections(&inspect, &server, "grpc").await;
+            if connections.iter().any(|one| one.round_trip.is_some()) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop((inspect, grpc));
     server.stop().await;
 }
 

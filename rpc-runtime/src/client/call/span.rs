@@ -26,9 +26,9 @@ pub(super) fn begin_span(
         trace: options.and_then(|options| options.trace.as_ref()),
         is_given: options.is_some_and(|options| options.is_trace_given),
     };
-    let (span, context) = ClientSpan::begin(&called)?;
-    if context.is_some() {
-        more.get_or_insert_default().trace = context;
+    let span = ClientSpan::begin(&called)?;
+    if let Some(context) = span.context() {
+        more.get_or_insert_default().trace = Some(context.clone());
     }
     Some(Box::new(span))
 }

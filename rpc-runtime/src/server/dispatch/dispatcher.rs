@@ -32,7 +32,7 @@ use crate::{
         state::ServerState,
         terminate::{Asker, Decision, TerminateKind},
     },
-    trace,
+    trace::{self, Method},
 };
 
 /// Drives one connection, and starts the handlers of its requests.
@@ -343,7 +343,8 @@ impl Dispatcher {
     ) {
         let Arrived { id, trace, .. } = arrived;
         if trace::is_on() {
-            if let Some(trace) = self.session.begin_trace(procedure, id, trace) {
+            let method = procedure.map_or(Method::UnknownId(arrived.procedure), Method::Procedure);
+            if let Some(trace) = self.session.begin_trace(method, id, trace) {
                 trace.end(status.code(), status.message());
             }
         }

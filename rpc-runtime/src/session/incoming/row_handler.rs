@@ -31,7 +31,7 @@ use crate::{
         decoding::refusal_of,
         row_turns::{LastOutcome, RowPoll, RowTurns},
     },
-    trace::{self, CallTrace},
+    trace::{self, CallTrace, Method},
     wire::frame::row::{BadRow, Row},
 };
 
@@ -198,7 +198,9 @@ impl RowHandler {
             scope.change_handler(self.inherited.handler);
             if is_traced {
                 let call = &mut self.call;
-                let trace = call.session.begin_trace(Some(call.procedure), self.id, None);
+                let trace = call
+                    .session
+                    .begin_trace(Method::Procedure(call.procedure), self.id, None);
                 call.rare.get_or_insert_default().trace = trace;
             }
             let trace = self.call.trace().cloned();

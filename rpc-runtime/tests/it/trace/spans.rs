@@ -8,7 +8,7 @@ use rpc_runtime::{
     server::Procedure,
     trace::TraceContext,
 };
-use test_support::{Lab, Spans, lab, serve, serve_one, within};
+use test_support::{Lab, Spans, lab, serve, serve_at, serve_one, within};
 use tracing::subscriber::NoSubscriber;
 
 use super::{FAIL, Hop, SAY, TELL, call_hop, elsewhere};
@@ -101,6 +101,9 @@ async fn spans_have_the_attributes_of_opentelemetry_from_the_start() {
         ("otel.kind", "server"),
         ("rpc.system.name", "rustrpc"),
         ("rpc.method", "trace.v1.Hop/rpc_say"),
+        // Of the listener: the peer's own port is another.
+        ("server.address", "127.0.0.1"),
+        ("server.port", port),
         ("network.peer.address", "127.0.0.1"),
         ("rpc.call.id", "1"),
     ] {
@@ -127,6 +130,24 @@ async fn spans_have_the_attributes_of_opentelemetry_from_the_start() {
         (caller.get("error.type"), callee.get("otel.status_code")),
         ("", "")
     );
+    assert_ne!(callee.get("network.peer.port"), port);
+    assert_eq!(callee.get("rpc.method_original"), "");
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_server_that_only_this_process_reaches_has_its_own_address_in_spans_or_none() {
+    let spans = Spans::here();
+    let server = serve_at("mem:spans", Hop::default()).await;
+    let client = server.client().await;
+    let _: String = within(client.call().send_recv(&SAY, ())).await.unwrap();
+    let client = Client::in_process(Hop::default());
+    let _: String = within(client.call().send_recv(&SAY, ())).await.unwrap();
+    spans.closed().await;
+    let all = spans.all();
+    let mut servers = all.iter().filter(|span| span.name() == "server say");
+    let servers = [servers.next(), servers.next()].map(|span| span.unwrap().get("server.address"));
+    assert_eq!(servers, ["spans", ""]);
+    assert!(all.iter().all(|span| span.get("server.port").is_empty()));
 }
 
 #[tokio::test(crate = "test_support::gate")]
@@ -281,6 +302,10 @@ async fn a_procedure_that_the_server_lacks_has_a_span_without_its_name() {
         (callee.get("rpc.method"), callee.get("rpc.status_code")),
         ("_OTHER", "UNIMPLEMENTED")
     );
+    let id = format!("{:#018x}", UNKNOWN.id());
+    assert_eq!(callee.get("rpc.method_original"), id);
+    // Its caller has the name.
+    assert_eq!(spans.only("client unknown").get("rpc.method_original"), "");
 }
 
 #[tokio::test(crate = "test_support::gate")]
