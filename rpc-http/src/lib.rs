@@ -57,6 +57,7 @@ mod preface;
 mod reset_budget;
 #[cfg(feature = "routes")]
 mod routes;
+mod stream_window;
 mod task_waker;
 #[cfg(test)]
 mod wake_count;
