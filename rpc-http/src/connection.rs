@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::http_guest::RouteLimits;
 use crate::{
     any_authority::AnyAuthority,
+    gathered_stream::{GatheredStream, Gathering},
     grpc::{self, encoding::CallCompression},
     held_bytes::HeldBytes,
     http_guest::Settings,
@@ -41,7 +42,7 @@ use crate::{
     whole_answer::send_whole,
 };
 
-type Connection = server::Connection<WatchedStream<AnyAuthority<GuestStream>>, HeldBytes>;
+type Connection = server::Connection<WatchedStream<GatheredStream<AnyAuthority<GuestStream>>>, HeldBytes>;
 
 /// What the calls of a connection share.
 pub(crate) struct Shared {
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     /// All bytes that h2 has not written have a clone.
     pub(crate) unwritten: Arc<()>,
     pub(crate) window: Arc<StreamWindow>,
+    gathering: Arc<Gathering>,
     settings: Settings,
 }
 
@@ -100,7 +102,7 @@ async fn open(
     handshake: GuestHandshake,
 ) -> Option<(Arc<Shared>, Box<Connection>)> {
     let peer = server.peer().address().to_owned();
-    let (mut connection, traffic) = tokio::select! {
+    let (mut connection, traffic, gathering) = tokio::select! {
         biased;
         shaken = shake_hands(&settings, &server, stream) => shaken?,
         () = server.draining() => {
@@ -125,6 +127,7 @@ async fn open(
         traffic,
         unwritten: Arc::default(),
         window: Arc::new(StreamWindow::new()),
+        gathering,
         settings,
     });
     Some((shared, connection))
@@ -135,23 +138,26 @@ async fn shake_hands(
     settings: &Settings,
     server: &GuestServer,
     stream: GuestStream,
-) -> Option<(Box<Connection>, Arc<Traffic>)> {
+) -> Option<(Box<Connection>, Arc<Traffic>, Arc<Gathering>)> {
     let stream = match server.peer().transport() {
         Transport::Unix | Transport::Pipe => AnyAuthority::of_unix_peer(stream),
         _ => AnyAuthority::unchanged(stream),
     };
     // It fails only if the server has no memory at all.
-    let held = server
-        .hold(0)
-        .inspect_err(|status| opening::note_loss(server, status));
+    let held = || {
+        let held = server.hold(0);
+        held.inspect_err(|status| opening::note_loss(server, status)).ok()
+    };
+    let stream = GatheredStream::new(stream, held()?);
+    let gathering = Arc::clone(stream.gathering());
     let stream = WatchedStream::new(stream, server.write_stall()).watching_frames(
         PREFACE.len(),
-        held.ok()?,
+        held()?,
         server.slow_frame(),
     );
     let traffic = Arc::clone(stream.traffic());
     match builder(settings, server).handshake(stream).await {
-        Ok(connection) => Some((Box::new(connection), traffic)),
+        Ok(connection) => Some((Box::new(connection), traffic, gathering)),
         Err(error) if error.is_io() => {
             opening::note_loss(server, &error);
             None
@@ -251,6 +257,7 @@ async fn accept(shared: &Arc<Shared>, mut connection: Box<Connection>) -> Result
             }
         }
         for _ in 0..LOOKS {
+            shared.gathering.begin();
             loop {
                 // Before h2 has its turn, which then writes what they give it.
                 while let Some(end) = answers.next_ended(cx) {
@@ -266,6 +273,8 @@ async fn accept(shared: &Arc<Shared>, mut connection: Box<Connection>) -> Result
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => return Poll::Ready(Ok(End::Closed)),
+                    // Once more, to write what was gathered.
+                    Poll::Pending if shared.gathering.end() => {}
                     Poll::Pending => break,
                 }
             }
@@ -291,7 +300,10 @@ async fn accept(shared: &Arc<Shared>, mut connection: Box<Connection>) -> Result
         cx.waker().wake_by_ref();
         Poll::Pending
     });
-    match end.await? {
+    let end = end.await?;
+    // From here on all is written at once.
+    shared.gathering.end();
+    match end {
         End::Closed => Ok(()),
         // A peer whose PONG is late learns by this which of its calls were not taken.
         End::Quiet => send_away(&mut connection, Reason::NO_ERROR).await,

@@ -45,6 +45,7 @@ mod connection;
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
 #[doc(hidden)]
 pub mod fuzz;
+mod gathered_stream;
 mod grpc;
 mod held_bytes;
 mod http_guest;
