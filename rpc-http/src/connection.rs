@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::http_guest::RouteLimits;
 use crate::{
     any_authority::AnyAuthority,
+    gathered_stream::{GatheredStream, Gathering},
     grpc::{self, encoding::CallCompression},
     held_bytes::HeldBytes,
     http_guest::Settings,
@@ -35,12 +36,13 @@ use crate::{
     opening,
     preface::PREFACE,
     reset_budget::{CallEnd, ResetBudget},
+    stream_window::{FIRST_WINDOW, StreamWindow},
     task_waker::TaskWaker,
     watched_stream::{Traffic, WatchedStream},
     whole_answer::send_whole,
 };
 
-type Connection = server::Connection<WatchedStream<AnyAuthority<GuestStream>>, HeldBytes>;
+type Connection = server::Connection<WatchedStream<GatheredStream<AnyAuthority<GuestStream>>>, HeldBytes>;
 
 /// What the calls of a connection share.
 pub(crate) struct Shared {
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) traffic: Arc<Traffic>,
     /// All bytes that h2 has not written have a clone.
     pub(crate) unwritten: Arc<()>,
+    pub(crate) window: Arc<StreamWindow>,
+    gathering: Arc<Gathering>,
     settings: Settings,
 }
 
@@ -98,7 +102,7 @@ async fn open(
     handshake: GuestHandshake,
 ) -> Option<(Arc<Shared>, Box<Connection>)> {
     let peer = server.peer().address().to_owned();
-    let (mut connection, traffic) = tokio::select! {
+    let (mut connection, traffic, gathering) = tokio::select! {
         biased;
         shaken = shake_hands(&settings, &server, stream) => shaken?,
         () = server.draining() => {
@@ -122,6 +126,8 @@ async fn open(
         server,
         traffic,
         unwritten: Arc::default(),
+        window: Arc::new(StreamWindow::new()),
+        gathering,
         settings,
     });
     Some((shared, connection))
@@ -132,23 +138,26 @@ async fn shake_hands(
     settings: &Settings,
     server: &GuestServer,
     stream: GuestStream,
-) -> Option<(Box<Connection>, Arc<Traffic>)> {
+) -> Option<(Box<Connection>, Arc<Traffic>, Arc<Gathering>)> {
     let stream = match server.peer().transport() {
         Transport::Unix | Transport::Pipe => AnyAuthority::of_unix_peer(stream),
         _ => AnyAuthority::unchanged(stream),
     };
     // It fails only if the server has no memory at all.
-    let held = server
-        .hold(0)
-        .inspect_err(|status| opening::note_loss(server, status));
+    let held = || {
+        let held = server.hold(0);
+        held.inspect_err(|status| opening::note_loss(server, status)).ok()
+    };
+    let stream = GatheredStream::new(stream, held()?);
+    let gathering = Arc::clone(stream.gathering());
     let stream = WatchedStream::new(stream, server.write_stall()).watching_frames(
         PREFACE.len(),
-        held.ok()?,
+        held()?,
         server.slow_frame(),
     );
     let traffic = Arc::clone(stream.traffic());
     match builder(settings, server).handshake(stream).await {
-        Ok(connection) => Some((Box::new(connection), traffic)),
+        Ok(connection) => Some((Box::new(connection), traffic, gathering)),
         Err(error) if error.is_io() => {
             opening::note_loss(server, &error);
             None
@@ -185,13 +194,8 @@ fn builder(settings: &Settings, server: &GuestServer) -> server::Builder {
     let faults = usize::try_from(server.max_faults()).unwrap_or(usize::MAX);
     let mut builder = server::Builder::new();
     builder
-        .initial_window_size(STREAM_WINDOW)
-        // So that streams that are not read do not stop the others.
-        .initial_connection_window_size(
-            STREAM_WINDOW
-                .saturating_mul(settings.max_streams)
-                .clamp(STREAM_WINDOW, MOST_WINDOW),
-        )
+        .initial_window_size(FIRST_WINDOW)
+        .initial_connection_window_size(connection_window(FIRST_WINDOW, settings))
         .data_frame_budget(SHORT_FRAMES)
         .max_concurrent_streams(settings.max_streams)
         .max_header_list_size(settings.max_header_list)
@@ -206,6 +210,13 @@ fn builder(settings: &Settings, server: &GuestServer) -> server::Builder {
         // Streams that h2 has to reset are faults of the peer.
         .max_local_error_reset_streams(Some(faults));
     builder
+}
+
+/// How much a peer may send of all streams before they are read, if it may send `window` of each: so much that streams that are not read do not
+/// stop the others.
+fn connection_window(window: u32, settings: &Settings) -> u32 {
+    let most = MOST_WINDOWS * window;
+    window.saturating_mul(settings.max_streams).clamp(window, most)
 }
 
 /// Accepts requests until the connection ends. When the server drains or ends the connection, it takes no further ones, and ends with the
@@ -249,6 +260,7 @@ async fn accept(shared: &Arc<Shared>, mut connection: Box<Connection>) -> Result
             }
         }
         for _ in 0..LOOKS {
+            shared.gathering.begin();
             loop {
                 // Before h2 has its turn, which then writes what they give it.
                 while let Some(end) = answers.next_ended(cx) {
@@ -264,9 +276,12 @@ async fn accept(shared: &Arc<Shared>, mut connection: Box<Connection>) -> Result
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => return Poll::Ready(Ok(End::Closed)),
+                    // Once more, to write what was gathered.
+                    Poll::Pending if shared.gathering.end() => {}
                     Poll::Pending => break,
                 }
             }
+            widen(shared, &mut connection, answers.len());
             if shared.traffic.is_flood(age) {
                 return Poll::Ready(Ok(End::Flood));
             }
@@ -288,7 +303,10 @@ async fn accept(shared: &Arc<Shared>, mut connection: Box<Connection>) -> Result
         cx.waker().wake_by_ref();
         Poll::Pending
     });
-    match end.await? {
+    let end = end.await?;
+    // From here on all is written at once.
+    shared.gathering.end();
+    match end {
         End::Closed => Ok(()),
         // A peer whose PONG is late learns by this which of its calls were not taken.
         End::Quiet => send_away(&mut connection, Reason::NO_ERROR).await,
@@ -320,13 +338,31 @@ fn begin(
     request: Request<RecvStream>,
     respond: SendResponse<HeldBytes>,
 ) {
-    shared.traffic.add_useful(header_list(request.headers()) + UNREAD);
+    let unread = unread_worth(shared.window.len());
+    shared.traffic.add_useful(header_list(request.headers()) + unread);
     let compression = CallCompression::of(request.headers());
     let answer = answer(Arc::clone(shared), request, respond, compression);
     match compression.may_compute() {
         true => answers.spawn(answer),
         false => answers.add(answer),
     }
+}
+
+/// Makes the windows of streams wider, if they are to be; `open` requests are.
+fn widen(shared: &Shared, connection: &mut Connection, open: usize) {
+    // It fails while the peer has not acknowledged the settings before.
+    let announce = |window| connection.set_initial_window_size(window).is_ok();
+    if let Some(more) = shared.window.widen(announce) {
+        shared.traffic.add_useful(unread_worth(more) * open);
+        let window = connection_window(shared.window.len(), &shared.settings);
+        connection.set_target_window_size(window);
+    }
+}
+
+/// What a request is worth beside its headers, if its peer may send `window` of it before it is read: an eighth. [`Traffic::is_flood`] multiplies it
+/// by 8, so a refused request whose body is not read counts as no flood.
+fn unread_worth(window: u32) -> usize {
+    window as usize / 8
 }
 
 /// Ends a connection with a GOAWAY, which a peer that reads nothing does not get.
@@ -399,16 +435,10 @@ async fn answer(
 const WHAT_IS_SPOKEN: &str =
     "this port speaks gRPC: the content-type of a request is application/grpc or application/grpc+proto\n";
 
-/// What a peer may send of one stream before it is read. In a stream of messages of 64 KiB, one of 64 KiB gives 0.58 of tonic's rate, this one
-/// 0.79, and one of 1 MiB 0.83.
-pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
-/// What a request is worth beside its headers: an eighth of a window. [`Traffic::is_flood`] multiplies it by 8, so a refused request whose body
-/// is not read counts as no flood.
-const UNREAD: usize = STREAM_WINDOW as usize / 8;
 /// What HTTP/2 adds to the name and the value of a header.
 pub(crate) const HEADER: usize = 32;
-/// What a peer may send of all streams before they are read: a window for each of 256, so that those that are not read stop no others.
-const MOST_WINDOW: u32 = 64 << 20;
+/// How many windows of streams a peer may fill before they are read, at most.
+const MOST_WINDOWS: u32 = 256;
 /// The longest frame: a message of 64 KiB fits in, so it is not copied, and takes a quarter of the reads. h2 gathers a frame before it hands it
 /// on; [`BegunFrame`](crate::begun_frame::BegunFrame) counts that.
 pub(crate) const MAX_FRAME: u32 = 72 << 10;

@@ -50,6 +50,7 @@ mod connection;
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
 #[doc(hidden)]
 pub mod fuzz;
+mod gathered_stream;
 mod grpc;
 mod held_bytes;
 mod http_guest;
@@ -62,6 +63,7 @@ mod preface;
 mod reset_budget;
 #[cfg(feature = "routes")]
 mod routes;
+mod stream_window;
 mod sync;
 mod task_waker;
 #[cfg(test)]

@@ -100,6 +100,11 @@ impl<E: Default + Send + 'static> OpenAnswers<E> {
         self.turns.is_empty() && self.woken.sleep(cx.waker())
     }
 
+    /// How many requests are open.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len() + self.tasks.len()
+    }
+
     /// True if no request is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.free.len() == self.slots.len() && self.tasks.is_empty()

@@ -12,10 +12,7 @@ use rpc_runtime::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{deadline::within, encoding::Encoding, prefixed::Prefixed};
-use crate::{
-    connection::{STREAM_WINDOW, Shared},
-    pace::Pace,
-};
+use crate::{connection::Shared, pace::Pace, stream_window::ReadPause};
 
 /// The messages of a request's body. What it holds of them counts as held by the server.
 ///
@@ -27,6 +24,10 @@ pub(super) struct Messages<'a> {
     held: HeldMemory,
     /// What is held beside the messages.
     base: usize,
+    /// Some while the body is not read.
+    pause: Option<ReadPause>,
+    /// How much was read since then.
+    read: u64,
 }
 
 impl<'a> Messages<'a> {
@@ -47,6 +48,8 @@ impl<'a> Messages<'a> {
             shared,
             body,
             base,
+            pause: None,
+            read: 0,
         })
     }
 
@@ -135,7 +138,10 @@ impl<'a> Messages<'a> {
     ///
     /// RESOURCE_EXHAUSTED if the server has no memory for it.
     pub(super) fn hold_window(&mut self, len: usize) -> Result<(), Status> {
-        self.hold(len + STREAM_WINDOW as usize)
+        let pause = self.shared.window.begin_pause();
+        self.hold(len + pause.window())?;
+        self.pause = Some(pause);
+        Ok(())
     }
 
     /// Waits for the next message; none at the end. With a `pace`, the message has begun.
@@ -226,6 +232,8 @@ impl<'a> Messages<'a> {
         // The stream is open, so there is no error.
         let _ = self.body.flow_control().release_capacity(chunk.len());
         self.shared.traffic.add_useful(chunk.len());
+        self.read += chunk.len() as u64;
+        self.shared.window.note_read(self.read);
         Ok(chunk)
     }
 
@@ -244,6 +252,9 @@ impl<'a> Messages<'a> {
 
     /// Counts what is held: `bytes`, and what is not read.
     fn hold(&mut self, bytes: usize) -> Result<(), Status> {
+        if self.pause.take().is_some() {
+            self.read = 0;
+        }
         self.held.resize(rounded(self.base + self.unread.len() + bytes))
     }
 }

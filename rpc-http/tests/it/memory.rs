@@ -5,6 +5,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 use bytes::Bytes;
 use demo_api::demo::kv::v1::{FetchReply, FetchRequest, ImportReply, SleepRequest, UpdateRequest};
 use flate2::{Compression, write::GzEncoder};
+use h2::{SendStream, client::ResponseFuture};
 use rpc_runtime::{
     Limits,
     middleware::{self, Next, ServerCall},
@@ -139,6 +140,47 @@ async fn a_stream_that_is_not_read_counts_with_the_window_of_its_caller() {
     begin.add_permits(1);
     let answer = Answer::read(response).await;
     assert_eq!(answer.messages::<ImportReply>()[0].entries, 4);
+    held(&server.handle, |bytes| bytes == 0).await;
+    server.stop().await;
+}
+
+/// Opens a call whose handler does not read, and sends more than that takes. Waits until `before`, two messages, and a window of `window` bytes count.
+async fn unread(
+    server: &TestServer,
+    grpc: &Caller,
+    before: u64,
+    window: u64,
+) -> (ResponseFuture, SendStream<Bytes>) {
+    let (response, mut stream) = grpc.open(IMPORT, &[]).await;
+    for _ in 0..4 {
+        stream.send_data(update(100_000), false).unwrap();
+    }
+    let least = before + 200_000 + window;
+    held(&server.handle, |bytes| (least..least + 40_000).contains(&bytes)).await;
+    (response, stream)
+}
+
+#[tokio::test]
+async fn streams_have_wider_windows_once_much_is_read_and_count_with_them() {
+    let (server, begin) = waiting().await;
+    let grpc = Caller::connect(&server.address).await;
+    let (response, mut stream) = unread(&server, &grpc, 0, 256 << 10).await;
+    // While a stream is not read, they stay as they are.
+    let (updated, mut long) = grpc.open("/demo.kv.v1.Kv/rpc_update", &[]).await;
+    long.send_data(update(2_000_000), true).unwrap();
+    held(&server.handle, |bytes| bytes >= 2_000_000).await;
+    let second = unread(&server, &grpc, 2_462_144, 256 << 10).await;
+    drop(second);
+    // Before it can take a turn.
+    held(&server.handle, |bytes| bytes < 2_600_000).await;
+    stream.send_data(Bytes::new(), true).unwrap();
+    begin.add_permits(2);
+    for response in [response, updated] {
+        assert_eq!(Answer::read(response).await.code(), "0");
+    }
+    held(&server.handle, |bytes| bytes == 0).await;
+    let wide = unread(&server, &grpc, 0, 1 << 20).await;
+    drop(wide);
     held(&server.handle, |bytes| bytes == 0).await;
     server.stop().await;
 }
