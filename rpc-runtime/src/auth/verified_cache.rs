@@ -44,7 +44,7 @@ mod tests {
 
     fn token(number: usize) -> Hash {
         let mut hash = [0; 32];
-        hash[..8].copy_from_slice(&number.to_le_bytes());
+        hash[..8].copy_from_slice(&(number as u64).to_le_bytes());
         hash
     }
 
