@@ -14,7 +14,7 @@ use rpc_runtime::{
     stream,
     trace::TraceContext,
 };
-use test_support::{serve, serve_one, within};
+use test_support::{Running, serve, serve_one, within};
 use tracing::{Event, Id, Subscriber, span::Attributes};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, layer, registry::LookupSpan};
@@ -112,18 +112,31 @@ impl Service for Sampled {
     }
 }
 
-/// Two servers, of which the first calls the second, a client of the first, and what their handlers have seen.
-macro_rules! two_hops {
-    ($sampled:ident, $client:ident) => {
-        let last = serve_one(Sampled::default()).await;
-        let $sampled = Sampled {
-            next: Some(last.client().await),
+/// Two servers, of which the first calls the second.
+struct TwoHops {
+    first: Running,
+    second: Running,
+    /// What the handlers of the first one see.
+    sampled: Sampled,
+    /// What those of the second one see.
+    last: Sampled,
+}
+
+impl TwoHops {
+    async fn serve() -> Self {
+        let last = Sampled::default();
+        let second = serve_one(last.clone()).await;
+        let sampled = Sampled {
+            next: Some(second.client().await),
             ..Sampled::default()
         };
-        drop(last);
-        let first = serve_one($sampled.clone()).await;
-        let $client = first.client().await;
-    };
+        Self {
+            first: serve_one(sampled.clone()).await,
+            second,
+            sampled,
+            last,
+        }
+    }
 }
 
 /// The names of the spans at the collector, sorted.
@@ -161,11 +174,12 @@ async fn a_call_at_ratio_0_makes_no_span_and_is_carried_on() {
     let (collector, address, _collecting) = Collector::serve().await;
     let (layer, exporter) = rpc_otel::builder(&address).sample_ratio(0.0).layer().unwrap();
     let subscriber = subscribe(layer);
-    two_hops!(sampled, client);
+    let hops = TwoHops::serve().await;
+    let client = hops.first.client().await;
     within(client.call().send_recv::<_, ()>(&RELAY, ()))
         .await
         .unwrap();
-    let seen = sampled.seen();
+    let seen = hops.sampled.seen();
     let (first, has_span) = &seen[0];
     assert!(!has_span && !first.is_sampled(), "{first:?}");
     assert_eq!(first.traceparent().unwrap().len(), TAKEN.len());
@@ -173,7 +187,7 @@ async fn a_call_at_ratio_0_makes_no_span_and_is_carried_on() {
     within(client.call().send_recv::<_, ()>(&RELAY, ()))
         .await
         .unwrap();
-    let second = &sampled.seen()[0].0;
+    let second = &hops.sampled.seen()[0].0;
     assert_ne!(second.trace_id(), first.trace_id());
     drop(subscriber);
     shut_down(exporter).await;
@@ -185,10 +199,11 @@ async fn a_trace_that_its_caller_takes_is_taken_at_ratio_0() {
     let (collector, address, _collecting) = Collector::serve().await;
     let (layer, exporter) = rpc_otel::builder(&address).sample_ratio(0.0).layer().unwrap();
     let subscriber = subscribe(layer);
-    two_hops!(sampled, client);
+    let hops = TwoHops::serve().await;
+    let client = hops.first.client().await;
     let call = client.call().trace_context(trace(TAKEN));
     within(call.send_recv::<_, ()>(&RELAY, ())).await.unwrap();
-    for (seen, has_span) in sampled.seen() {
+    for (seen, has_span) in hops.sampled.seen() {
         assert!(has_span && seen.is_sampled(), "{seen:?}");
     }
     drop(subscriber);
@@ -201,13 +216,9 @@ async fn a_trace_that_its_caller_does_not_take_is_not_taken_at_ratio_1() {
     let (collector, address, _collecting) = Collector::serve().await;
     let (layer, exporter) = rpc_otel::builder(&address).layer().unwrap();
     let subscriber = subscribe(layer);
-    let last = Sampled::default();
-    let server = serve_one(last.clone()).await;
-    let sampled = Sampled {
-        next: Some(server.client().await),
-        ..Sampled::default()
-    };
-    let first = serve_one(sampled.clone()).await;
+    let TwoHops {
+        first, sampled, last, ..
+    } = TwoHops::serve().await;
     // What middleware does belongs to the call.
     let busy = middleware::from_fn(|call: ClientCall, next: middleware::Next<ClientCall>| {
         tracing::info_span!("middleware").in_scope(|| next.run(call))
@@ -236,13 +247,12 @@ async fn a_trace_is_taken_whole_or_not_at_all() {
     let (collector, address, _collecting) = Collector::serve().await;
     let (layer, exporter) = rpc_otel::builder(&address).sample_ratio(0.5).layer().unwrap();
     let subscriber = subscribe(layer);
-    let last = Sampled::default();
-    let server = serve_one(last.clone()).await;
-    let sampled = Sampled {
-        next: Some(server.client().await),
-        ..Sampled::default()
-    };
-    let first = serve_one(sampled.clone()).await;
+    let TwoHops {
+        first,
+        second,
+        sampled,
+        last,
+    } = TwoHops::serve().await;
     let client = first.client().await;
     // That all are taken, or none, does not happen.
     for _ in 0..64 {
@@ -252,7 +262,7 @@ async fn a_trace_is_taken_whole_or_not_at_all() {
     }
     // Then all spans have ended.
     first.stop().await;
-    server.stop().await;
+    second.stop().await;
     drop(subscriber);
     shut_down(exporter).await;
     let ids = |is_taken: bool| {
@@ -285,13 +295,9 @@ async fn one_way_calls_of_one_frame_are_decided_one_by_one() {
     let (collector, address, _collecting) = Collector::serve().await;
     let (layer, exporter) = rpc_otel::builder(&address).sample_ratio(0.5).layer().unwrap();
     let subscriber = subscribe(layer);
-    let last = Sampled::default();
-    let server = serve_one(last.clone()).await;
-    let sampled = Sampled {
-        next: Some(server.client().await),
-        ..Sampled::default()
-    };
-    let first = serve_one(sampled.clone()).await;
+    let TwoHops {
+        first, second, last, ..
+    } = TwoHops::serve().await;
     // A caller that traces nothing.
     let client = Client::builder(&first.address)
         .without_spans()
@@ -305,7 +311,7 @@ async fn one_way_calls_of_one_frame_are_decided_one_by_one() {
     assert_eq!(account.handled(), 64, "{account}");
     // Then all spans have ended.
     first.stop().await;
-    server.stop().await;
+    second.stop().await;
     drop(subscriber);
     shut_down(exporter).await;
     let (spans, seen) = (collector.spans(), last.seen());
@@ -330,7 +336,8 @@ async fn a_call_belongs_to_the_trace_of_the_span_around_it() {
     let (collector, address, _collecting) = Collector::serve().await;
     let (layer, exporter) = rpc_otel::builder(&address).sample_ratio(0.0).layer().unwrap();
     let subscriber = subscribe(layer);
-    two_hops!(sampled, client);
+    let hops = TwoHops::serve().await;
+    let client = hops.first.client().await;
     // OpenTelemetry has decided about this one.
     let around = tracing::info_span!("around");
     let id = around.context().span().span_context().trace_id();
@@ -338,7 +345,7 @@ async fn a_call_belongs_to_the_trace_of_the_span_around_it() {
     within(tracing::Instrument::instrument(calling, around))
         .await
         .unwrap();
-    for (seen, _) in sampled.seen() {
+    for (seen, _) in hops.sampled.seen() {
         assert!(!seen.is_sampled());
         assert_eq!(seen.trace_id().unwrap().to_be_bytes(), id.to_bytes());
     }
@@ -373,12 +380,13 @@ async fn a_call_that_was_given_a_trace_is_taken_within_one_that_is_not() {
     let (collector, address, _collecting) = Collector::serve().await;
     let (layer, exporter) = rpc_otel::builder(&address).layer().unwrap();
     let subscriber = subscribe(layer);
-    two_hops!(sampled, client);
+    let hops = TwoHops::serve().await;
+    let client = hops.first.client().await;
     let giver = serve_one(Giver(client)).await;
     let call = giver.client().await;
     let call = call.call().trace_context(trace(NOT_TAKEN));
     within(call.send_recv::<_, ()>(&GIVE, ())).await.unwrap();
-    assert!(sampled.seen().iter().all(|(_, has_span)| *has_span));
+    assert!(hops.sampled.seen().iter().all(|(_, has_span)| *has_span));
     drop(subscriber);
     shut_down(exporter).await;
     assert_eq!(names(&collector), ALL);
