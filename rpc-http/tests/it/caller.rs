@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
     task::JoinHandle,
 };
 
@@ -33,14 +33,14 @@ impl Caller {
     pub(crate) async fn connect(address: &str) -> Self {
         match address.split_once("://").unwrap_or(("unix", "")) {
             ("tcp", socket) => Self::over(TcpStream::connect(socket).await.unwrap()).await,
+            #[cfg(unix)]
             _ => {
-                Self::over(
-                    UnixStream::connect(address.trim_start_matches("unix:"))
-                        .await
-                        .unwrap(),
-                )
-                .await
+                let path = address.trim_start_matches("unix:");
+                let socket = tokio::net::UnixStream::connect(path).await.unwrap();
+                Self::over(socket).await
             }
+            #[cfg(not(unix))]
+            _ => panic!("{address} is no address of TCP"),
         }
     }
 
