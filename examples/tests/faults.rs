@@ -19,9 +19,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct Faults {
     child: Child,
     admin: String,
-    /// What the program says is faulty.
+    /// What it prints on stdout: its addresses, and who is faulty.
     told: Lines,
-    /// What it and its callers log.
+    /// What it and its callers print on stderr: the log, and errors of calls.
     logged: Lines,
 }
 

@@ -183,7 +183,7 @@ mod tests {
 
     /// Hands out the server of a connection, and ends that.
     #[derive(Debug)]
-    struct Handing(mpsc::UnboundedSender<GuestServer>);
+    struct Handing(mpsc::Sender<GuestServer>);
 
     impl Guest for Handing {
         fn takes(&self, _: u8) -> bool {
@@ -192,7 +192,7 @@ mod tests {
 
         fn serve(&self, connection: GuestConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> {
             let (_, server, _) = connection.into_parts();
-            self.0.send(server).unwrap();
+            self.0.try_send(server).unwrap();
             Box::pin(async {})
         }
     }
@@ -204,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn long_frames_go_together_in_order_and_count_while_the_peer_does_not_take_them() {
-        let (sender, mut servers) = mpsc::unbounded_channel();
+        let (sender, mut servers) = mpsc::channel(1);
         let server = Server::builder()
             .service(KvServer::new(Arc::<Store>::default()))
             .guest(Handing(sender))

@@ -29,7 +29,7 @@ use tracing_subscriber::filter::LevelFilter;
 /// Prints `listening ADDRESS` and `admin ADDRESS` on stdout. Its log and the first errors of the callers go to stderr. It ends at Ctrl-C.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What is wrong.
+    /// Which fault the server or one of its callers has.
     #[arg(long)]
     fault: Fault,
 

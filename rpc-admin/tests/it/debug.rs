@@ -323,7 +323,7 @@ async fn peers_of_other_machines_need_a_policy() {
     for page in ["/metrics", "/healthz", "/readyz", "/"] {
         assert_eq!(get_for(ELSEWHERE, address, page, "").await.status, 200, "{page}");
     }
-    // What a proxy says of itself is no proof either.
+    // A proxy that names this machine as the client proves nothing.
     let answer = get_for([127, 0, 0, 1], address, "/debug/calls", "").await;
     assert_eq!(answer.status, 403);
     server.stop().await;
