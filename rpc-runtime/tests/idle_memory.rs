@@ -50,25 +50,23 @@ fn an_idle_connection_takes_little_on_its_server() {
         read(&mut peer);
         peer
     };
-    let mut peers = Vec::with_capacity(2 * CONNECTIONS);
+    let mut peers = Vec::with_capacity((1 + BATCHES) * CONNECTIONS);
     peers.extend((0..CONNECTIONS).map(|_| connect()));
     thread::sleep(RELEASED);
-    let before = live();
-    peers.extend((0..CONNECTIONS).map(|_| connect()));
-    let begun = Instant::now();
+    let mut counted = Vec::new();
     loop {
-        thread::sleep(Duration::from_millis(100));
-        let after = live();
-        let each = [0, 1].map(|which| after[which].saturating_sub(before[which]) as f64 / CONNECTIONS as f64);
-        if each[0] <= BYTES && each[1] <= ALLOCATIONS {
-            println!("{:.0} bytes in {:.1} allocations", each[0], each[1]);
+        let before = live();
+        peers.extend((0..CONNECTIONS).map(|_| connect()));
+        let [bytes, allocations] = settled(before);
+        if bytes <= BYTES && allocations <= ALLOCATIONS {
+            println!("{bytes:.0} bytes in {allocations:.1} allocations");
             break;
         }
+        counted.push(format!("{bytes:.0} bytes in {allocations:.1} allocations"));
         assert!(
-            begun.elapsed() < NET,
-            "{:.0} bytes in {:.1} allocations, at most {BYTES} in {ALLOCATIONS} are allowed",
-            each[0],
-            each[1]
+            counted.len() < BATCHES,
+            "at most {BYTES} bytes in {ALLOCATIONS} allocations are allowed; the batches took {}",
+            counted.join(", ")
         );
     }
     // The connections are still open. A server that ends with its runtime frees their memory all the same.
@@ -76,6 +74,19 @@ fn an_idle_connection_takes_little_on_its_server() {
     drop(runtime);
     let left = live()[0] as f64 / peers.len() as f64;
     assert!(left < KEPT, "{left:.0} bytes of each connection are left");
+}
+
+/// What each connection of the batch since `before` takes: as soon as it is within the limits, or after [`NET`].
+fn settled(before: [usize; 2]) -> [f64; 2] {
+    let begun = Instant::now();
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let after = live();
+        let each = [0, 1].map(|which| after[which].saturating_sub(before[which]) as f64 / CONNECTIONS as f64);
+        if each[0] <= BYTES && each[1] <= ALLOCATIONS || begun.elapsed() >= NET {
+            return each;
+        }
+    }
 }
 
 /// Reads a frame.
@@ -87,16 +98,17 @@ fn read(peer: &mut TcpStream) {
         .unwrap();
 }
 
-/// How many connections are counted. As many came before, so that the tables of all connections have grown.
-const CONNECTIONS: usize = 200;
-/// A connection has 13 allocations, and 3,696 bytes were counted. 50 to 140 of them are its part of the tables that all connections share,
-/// which grow in steps. On a heavily loaded machine, 3,803 bytes in 13.2 allocations were counted once. The limits leave 164 bytes to vary, and
-/// no further allocation.
-const BYTES: f64 = 4096.0;
+/// How many connections a batch has. One batch comes before the first that is counted, so that the tables of all connections have grown.
+const CONNECTIONS: usize = 60;
+/// One batch of so many has to be within the limits. The tables that all connections share grow in steps, so that one batch may take more
+/// than its part. A connection that has become larger is so in each batch.
+const BATCHES: usize = 5;
+/// 4,072 bytes in 13.2 allocations were counted, and 4,029 to 4,111 bytes in seven batches. The limits leave no further allocation.
+const BYTES: f64 = 4120.0;
 const ALLOCATIONS: f64 = 14.0;
 /// Buffers are given back by then on any machine; if not, too little is counted, and this test passes all the same.
 const RELEASED: Duration = Duration::from_secs(3);
 /// How many bytes per connection may be left when all are gone: what the process itself keeps, divided by their number.
 const KEPT: f64 = 1000.0;
-/// How long the release of the buffers may take.
-const NET: Duration = Duration::from_secs(30);
+/// How long the release of a batch's buffers may take.
+const NET: Duration = Duration::from_secs(20);
