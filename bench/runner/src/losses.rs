@@ -73,7 +73,8 @@ pub fn scenarios_behind(all: &Results<'_>) -> Option<usize> {
     Some(SCENARIOS.iter().filter(behind).count())
 }
 
-fn rivals() -> impl Iterator<Item = &'static Peer> {
+/// The other frameworks.
+pub fn rivals() -> impl Iterator<Item = &'static Peer> {
     PEERS
         .iter()
         // A client that calls the server of another project is no framework.

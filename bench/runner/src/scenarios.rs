@@ -200,10 +200,13 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 35] = [
+pub const SCENARIOS: [Scenario; 38] = [
     calls("latency", "1 connection, 1 in flight, 64 B", 1, 1)
         .brief()
         .grpc(),
+    calls("small-2", "1 client, 2 in flight, 64 B", 1, 2),
+    calls("small-4", "1 client, 4 in flight, 64 B", 1, 4),
+    calls("small-8", "1 client, 8 in flight, 64 B", 1, 8),
     calls("small-64", "1 connection, 64 in flight, 64 B", 1, 64)
         .brief()
         .grpc(),

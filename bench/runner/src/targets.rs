@@ -1,6 +1,10 @@
 //! What this project wants of itself, each a ratio within one run, or a count.
 
-use crate::{losses::scenarios_behind, results::Results, scenarios::Scenario};
+use crate::{
+    losses::{rivals, scenarios_behind},
+    results::Results,
+    scenarios::Scenario,
+};
 
 /// One wish, and what came of it.
 pub struct Target {
@@ -38,6 +42,10 @@ enum Figure {
     /// The scenario's main figure, beside that of this peer.
     Rate(&'static str),
     P50(&'static str),
+    /// The scenario's main figure, beside that of the framework with the highest.
+    RateOfBest,
+    /// The p50, beside that of the framework with the lowest.
+    P50OfBest,
     /// The CPU time of both sides.
     Cpu(&'static str),
     /// The CPU time of the server.
@@ -105,6 +113,8 @@ impl Wish {
             _ if self.peer != OURS => false,
             Figure::Rate(base) | Figure::P50(base) | Figure::Cpu(base) => base != LIMIT,
             Figure::Count(..) => true,
+            // A framework has reached it.
+            Figure::RateOfBest | Figure::P50OfBest => false,
             Figure::ServerCpu(_) | Figure::Memory(_) | Figure::Growth | Figure::Behind => false,
         }
     }
@@ -114,6 +124,15 @@ impl Wish {
         match self.figure {
             Figure::Rate(base) => all.ratio(scenario, peer, base, &[Scenario::named(scenario)?.field()]),
             Figure::P50(base) => all.ratio(scenario, peer, base, &["p50_us"]),
+            Figure::RateOfBest => {
+                let field = Scenario::named(scenario)?.field();
+                let ratios = rivals().filter_map(|rival| all.ratio(scenario, peer, rival.label, &[field]));
+                ratios.reduce(f64::min)
+            }
+            Figure::P50OfBest => {
+                let ratios = rivals().filter_map(|rival| all.ratio(scenario, peer, rival.label, &["p50_us"]));
+                ratios.reduce(f64::max)
+            }
             Figure::Cpu(base) => all.ratio(scenario, peer, base, &["server_cpu_us", "client_cpu_us"]),
             Figure::ServerCpu(base) => all.ratio(scenario, peer, base, &["server_cpu_us"]),
             Figure::Memory(base) => all.ratio(scenario, peer, base, &["per_conn"]),
@@ -131,6 +150,8 @@ impl Wish {
         match self.figure {
             Figure::Rate(base) => format!("of {base}'s rate"),
             Figure::P50(base) => format!("of {base}'s p50"),
+            Figure::RateOfBest => "of the best framework's rate".into(),
+            Figure::P50OfBest => "of the best framework's p50".into(),
             Figure::Cpu(base) => format!("of {base}'s CPU, both sides"),
             Figure::ServerCpu(base) => format!("of {base}'s server's CPU"),
             Figure::Memory(base) => format!("of {base}'s memory per connection"),
@@ -175,6 +196,16 @@ impl Wish {
     }
 }
 
+/// At least 1.1 of the rate of the best framework, with its default client.
+const fn ahead(scenario: &'static str) -> Wish {
+    Wish {
+        peer: OURS,
+        scenario,
+        figure: Figure::RateOfBest,
+        bound: Bound::AtLeast(1.1),
+    }
+}
+
 /// At least this part of tonic's rate, by tonic's client.
 const fn grpc_rate(scenario: &'static str, at_least: f64) -> Wish {
     rate(scenario, "tonic", at_least).of_peer(TO_OURS)
@@ -188,7 +219,7 @@ const fn grpc_cpu(scenario: &'static str) -> Wish {
 const INSTRUCTIONS: Figure = Figure::Count("instructions", ["server_instructions", "client_instructions"]);
 
 /// A multiple of tonic that L1 does not have in the same run is no target: the report says "beyond L1".
-const WISHES: [Wish; 36] = [
+const WISHES: [Wish; 42] = [
     rate("stream", "tonic", 2.0),
     rate("stream", LIMIT, 0.25),
     rate("upload", "tonic", 2.0),
@@ -198,6 +229,12 @@ const WISHES: [Wish; 36] = [
     rate("ping-pong-1", "tonic", 1.5),
     rate("ping-pong-16", "tonic", 1.5),
     at_most("latency", Figure::P50(LIMIT), 1.15),
+    ahead("small-2"),
+    ahead("small-4"),
+    ahead("small-8"),
+    at_most("small-2", Figure::P50OfBest, 1.0),
+    at_most("small-4", Figure::P50OfBest, 1.0),
+    at_most("small-8", Figure::P50OfBest, 1.0),
     rate("small-64", LIMIT, 0.8),
     rate("small-256", LIMIT, 0.55),
     rate("conns-16", LIMIT, 0.6),
@@ -263,6 +300,27 @@ mod tests {
         };
         assert_eq!(behind(&rows(9.0)), Some(1.0));
         assert_eq!(behind(&rows(11.0)), Some(0.0));
+    }
+
+    #[test]
+    fn best_framework_is_another_one_in_each_figure() {
+        let row = |peer, rate: f64, p50: f64| json!({"round": 0, "scenario": "small-4", "peer": peer, "got": {"per_s": rate, "p50_us": p50}});
+        let rows = [
+            row("rpc", 33.0, 8.0),
+            row("tonic", 30.0, 5.0),
+            row("tarpc", 10.0, 4.0),
+            // No framework.
+            row(LIMIT, 99.0, 1.0),
+        ];
+        let targets = targets(&Results(&rows));
+        let got = |wanted: &str| {
+            targets
+                .iter()
+                .find(|target| target.wanted.contains(wanted))
+                .map(|one| one.got)
+        };
+        assert_eq!(got("best framework's rate"), Some(1.1));
+        assert_eq!(got("best framework's p50"), Some(2.0));
     }
 
     #[test]
