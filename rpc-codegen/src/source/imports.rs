@@ -9,6 +9,7 @@ use std::{
 use super::{
     Sources,
     folder::{self, Folder},
+    lookup,
     served::{GOOGLE_NAMES, OPTIONS_NAME},
     spelling::{distance, is_near, shared_tail},
     tags,
@@ -28,15 +29,27 @@ pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error
             .with_help("add the folder that its imports are relative to with `Config::include_path`")
             .into());
     };
-    let name = folder::import_name(&relative).ok_or_else(|| {
-        Problem::new(format!("the path {} is not valid UTF-8", path.display()))
-            .with_help("rename the file or its folder")
-    })?;
+    let unnameable = |why| {
+        let problem = Problem::new(format!("the path {} {why}", path.display()));
+        Error::from(problem.with_help("rename the file or its folder"))
+    };
+    let mut name = folder::import_name(&relative).ok_or_else(|| unnameable("is not valid UTF-8"))?;
+    if name.contains('\\') {
+        return Err(unnameable(
+            "has a name with a back-slash, which no import can name",
+        ));
+    }
     // An include path before this one may have a file of the same name. The compiler would take that one.
-    let winner = includes
-        .iter()
-        .map(|include| include.join(&name))
-        .find(|other| other.is_file());
+    let mut winner = lookup::find(includes, &name);
+    if winner.is_none() {
+        // The path leads to the file, so it differs from the file's name by case only.
+        if let Some(spelled) =
+            lookup::spelled_as(&real, &relative).and_then(|path| folder::import_name(&path))
+        {
+            winner = lookup::find(includes, &spelled);
+            name = spelled;
+        }
+    }
     match winner {
         Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
             let problem = Problem::new(format!(
@@ -124,6 +137,9 @@ impl Sources {
 
 /// The advice for an import of `name`, which none of the `known` files has.
 fn help(name: &str, includes: &[PathBuf], known: &[String]) -> String {
+    if !lookup::is_relative(name) {
+        return "write its path below an include path: `import \"shop/v1/orders.proto\";`".to_owned();
+    }
     let known = known.iter().map(String::as_str);
     // The files of this crate are elsewhere: a file of the same name is not near, only a misspelt one.
     let served = GOOGLE_NAMES.into_iter().chain([OPTIONS_NAME]);
