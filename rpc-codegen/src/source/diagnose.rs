@@ -58,6 +58,13 @@ fn with_syntax_help(problem: Problem) -> Problem {
     }
 }
 
+/// The problem of an import that is no relative path with slashes.
+pub(super) fn not_a_name(problem: Problem) -> Problem {
+    problem
+        .with_message("this is not the name of a file")
+        .with_help("write its path below an include path, with slashes: `import \"shop/v1/orders.proto\";`")
+}
+
 /// True if prost-reflect found so many mistakes in one file that looking for their places would take minutes.
 pub(super) fn is_long(error: &DescriptorError) -> bool {
     error

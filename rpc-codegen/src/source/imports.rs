@@ -2,12 +2,12 @@
 
 use std::{
     cmp::Reverse,
-    fs,
     path::{self, Component, Path, PathBuf},
 };
 
 use super::{
     Sources,
+    diagnose::not_a_name,
     folder::{self, Folder},
     lookup,
     served::{GOOGLE_NAMES, OPTIONS_NAME},
@@ -18,7 +18,7 @@ use crate::error::{Error, Place, Problem};
 
 /// The import name of the file at `path`.
 pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error> {
-    let real = fs::canonicalize(path).map_err(|error| Problem::unreadable(path, &error))?;
+    let real = lookup::real(path).map_err(|error| Problem::unreadable(path, &error))?;
     let Some(relative) = relative(includes, path, &real) else {
         let folders = list(includes.iter().map(|include| include.display().to_string()));
         let problem = Problem::new(format!(
@@ -51,7 +51,7 @@ pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error
         }
     }
     match winner {
-        Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
+        Some(winner) if lookup::real(&winner).is_ok_and(|winner| winner != real) => {
             let problem = Problem::new(format!(
                 "{} is hidden by {} in an earlier include path",
                 path.display(),
@@ -84,7 +84,7 @@ fn relative(includes: &[PathBuf], path: &Path, real: &Path) -> Option<PathBuf> {
     as_written.or_else(|| {
         includes
             .iter()
-            .find_map(|include| below(real, &fs::canonicalize(include).ok()?))
+            .find_map(|include| below(real, &lookup::real(include).ok()?))
     })
 }
 
@@ -99,11 +99,16 @@ impl Sources {
     /// The problems of imports that were not found.
     pub(super) fn missing_imports(&self, includes: &[PathBuf], missing: &[Import]) -> Vec<Problem> {
         let problems = missing.iter().map(|import| {
-            let problem = Problem::new(format!("import \"{}\" was not found", import.name));
-            (
-                problem.at(self.import_place(&import.importer, import.index)),
-                &import.name,
-            )
+            let place = self.import_place(&import.importer, import.index);
+            let problem = match lookup::is_relative(&import.name) {
+                true => Problem::new(format!("import \"{}\" was not found", import.name)).at(place),
+                false => not_a_name(
+                    Problem::new("")
+                        .at(place)
+                        .narrowed_to(&format!("\"{}\"", import.name)),
+                ),
+            };
+            (problem, &import.name)
         });
         let mut problems: Vec<(Problem, &String)> = problems.collect();
         problems.sort_by(|(a, _), (b, _)| a.order().cmp(&b.order()));
@@ -114,7 +119,7 @@ impl Sources {
         };
         let problems = problems.into_iter().enumerate().map(|(number, (problem, name))| {
             // Advice takes time, and the problems after these are not shown.
-            if number < Error::MOST {
+            if number < Error::MOST && lookup::is_relative(name) {
                 problem.with_help(help(name, includes, &known))
             } else {
                 problem
@@ -137,9 +142,6 @@ impl Sources {
 
 /// The advice for an import of `name`, which none of the `known` files has.
 fn help(name: &str, includes: &[PathBuf], known: &[String]) -> String {
-    if !lookup::is_relative(name) {
-        return "write its path below an include path: `import \"shop/v1/orders.proto\";`".to_owned();
-    }
     let known = known.iter().map(String::as_str);
     // The files of this crate are elsewhere: a file of the same name is not near, only a misspelt one.
     let served = GOOGLE_NAMES.into_iter().chain([OPTIONS_NAME]);

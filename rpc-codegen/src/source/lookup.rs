@@ -2,8 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    fs,
-    path::{Component, Path, PathBuf},
+    fs, io,
+    path::{self, Component, Path, PathBuf},
 };
 
 /// The first file `name` in `includes`; its case counts, even where the file system ignores case.
@@ -17,9 +17,19 @@ pub(super) fn find(includes: &[PathBuf], name: &str) -> Option<PathBuf> {
     })
 }
 
-/// True if the import `name` is a relative path on each system. The parser refuses back-slashes, which are separators on Windows only.
+/// True if the import `name` is a relative path on every system. The parser refuses back-slashes, and on Windows drive letters, too.
 pub(super) fn is_relative(name: &str) -> bool {
     path_of(name).is_some()
+}
+
+/// The path of the file or folder `path` without symbolic links.
+///
+/// Some file systems of Windows, such as RAM disks, cannot say that. Then it is the whole path, as it is written.
+pub(super) fn real(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path).or_else(|error| match path.exists() {
+        true => path::absolute(path),
+        false => Err(error),
+    })
 }
 
 /// The end of the path `real` in place of `relative`, if they differ by case only.
@@ -46,7 +56,7 @@ fn has_drive(name: &str) -> bool {
 
 /// True if the file `path`, which is `relative` below `include`, has these very names.
 fn has_case_of(include: &Path, relative: &Path, path: &Path) -> bool {
-    let Ok(real) = fs::canonicalize(path) else {
+    let Ok(real) = real(path) else {
         return false;
     };
     let parts = real.components().rev().zip(relative.components().rev());
