@@ -54,7 +54,7 @@ static DWORD WINAPI forget(void *shown) {
 }
 
 int main(int count, char **arguments) {
-    if (count < 4 || !(result = fopen(arguments[1], "w"))) {
+    if (count < 4 || !(result = fopen(arguments[1], "wb"))) {
         return 1;
     }
     const char *mode = arguments[2];
