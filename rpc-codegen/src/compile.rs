@@ -96,6 +96,10 @@ impl Config {
 
     /// Runs the pipeline; `options` tells this call from others of the same process.
     fn run(&self, folders: &[PathBuf], options: String) -> Result<(), Error> {
+        parallel::with_stack(|| self.run_here(folders, options.clone()))
+    }
+
+    fn run_here(&self, folders: &[PathBuf], options: String) -> Result<(), Error> {
         let in_cargo = env::var_os("OUT_DIR").map(PathBuf::from);
         let out_dir = self.out_dir.clone().or_else(|| in_cargo.clone()).ok_or_else(|| {
             Problem::new("there is no output folder: OUT_DIR is not set").with_help(

@@ -172,6 +172,10 @@ impl Problem {
         &self.message
     }
 
+    pub(crate) fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
     /// The key by which problems are sorted.
     pub(crate) fn order(&self) -> Option<(&str, usize, usize)> {
         self.place

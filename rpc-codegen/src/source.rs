@@ -10,6 +10,7 @@ mod folder;
 mod imports;
 mod link;
 mod locations;
+mod lookup;
 mod names;
 mod order;
 mod references;

@@ -215,10 +215,9 @@ async fn obey(signals: Option<Signals>, server: &Arc<ServerState>) {
     let Some(mut signals) = signals else {
         return pending().await;
     };
-    let name = signals.next().await;
-    drain::begin(server, &Asker::Signal(name));
-    let name = signals.next().await;
-    drain::abort(server, &Asker::Signal(name));
+    drain::begin_by(server, signals.next().await);
+    let again = signals.next().await;
+    drain::abort(server, &Asker::Signal(again.name));
     // `signals` is kept until the server has ended: further ones are meant for it.
     pending().await
 }

@@ -20,8 +20,19 @@ pub(super) fn descriptors_name(module: &[String]) -> String {
 fn stem(module: &[String]) -> String {
     match module {
         [] => "_".to_owned(),
+        // No package's own module begins with an underscore and a letter.
+        [first, ..] if is_device(first) => format!("_{}", module.join(".").replace("r#", "")),
         parts => parts.join(".").replace("r#", ""),
     }
+}
+
+/// True if a file of this name is a device on Windows, whatever follows behind a dot: learn.microsoft.com, "Naming Files, Paths, and
+/// Namespaces". Names of modules are lower case.
+fn is_device(name: &str) -> bool {
+    let is_port = |rest: &str| matches!(rest.as_bytes(), [b'0'..=b'9']);
+    matches!(name, "con" | "prn" | "aux" | "nul")
+        || name.strip_prefix("com").is_some_and(is_port)
+        || name.strip_prefix("lpt").is_some_and(is_port)
 }
 
 /// A module and its child modules.
@@ -174,3 +185,22 @@ const ALLOWANCES: [(&[&str], &str); 5] = [
         "comments in a .proto file are not written for rustdoc",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_has_the_name_of_a_device() {
+        let name = |package: &[&str]| {
+            let module: Vec<String> = package.iter().map(|part| (*part).to_owned()).collect();
+            file_name(&module)
+        };
+        assert_eq!(name(&["con"]), "_con.rs");
+        assert_eq!(name(&["aux", "v1"]), "_aux.v1.rs");
+        assert_eq!(name(&["com1", "r#type"]), "_com1.type.rs");
+        assert_eq!(name(&["acme", "con"]), "acme.con.rs");
+        assert_eq!(name(&["com", "acme"]), "com.acme.rs");
+        assert_eq!(name(&["lpt10"]), "lpt10.rs");
+    }
+}

@@ -45,9 +45,24 @@ fn with_syntax_help(problem: Problem) -> Problem {
     let is_stream = message.starts_with("expected '") && message.ends_with("found 'stream'");
     if is_stream && (message.contains("'('") || message.contains("'rpc'")) {
         problem.with_help("write `stream` inside the parentheses: `returns (stream WatchEvent)`")
+    } else if problem
+        .help()
+        .is_some_and(|help| help.starts_with("imports may not contain"))
+    {
+        // The parser calls this a group's name.
+        problem.with_message("this is not the name of a file").with_help(
+            "write its path below an include path, with slashes: `import \"shop/v1/orders.proto\";`",
+        )
     } else {
         problem
     }
+}
+
+/// The problem of an import that is no relative path with slashes.
+pub(super) fn not_a_name(problem: Problem) -> Problem {
+    problem
+        .with_message("this is not the name of a file")
+        .with_help("write its path below an include path, with slashes: `import \"shop/v1/orders.proto\";`")
 }
 
 /// True if prost-reflect found so many mistakes in one file that looking for their places would take minutes.

@@ -1,10 +1,11 @@
 //! Duplicates: names that are defined twice, one problem for each pair of files.
 
-use std::{collections::HashMap, fs};
+use std::collections::HashMap;
 
 use super::{
     Sources,
     file::SourceFile,
+    lookup,
     names::{Names, Shared, Twice, first_places},
 };
 use crate::error::Problem;
@@ -96,6 +97,6 @@ fn within(source: &SourceFile, twice: &Twice, places: &HashMap<String, Vec<i32>>
 }
 
 fn is_one_file(a: &SourceFile, b: &SourceFile) -> bool {
-    let real = |source: &SourceFile| fs::canonicalize(source.path.as_ref()?).ok();
+    let real = |source: &SourceFile| lookup::real(source.path.as_ref()?).ok();
     real(a).is_some_and(|path| real(b) == Some(path))
 }

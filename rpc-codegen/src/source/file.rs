@@ -8,6 +8,7 @@ use protox::file::{FileResolver, GoogleFileResolver};
 use super::{
     diagnose,
     locations::Locations,
+    lookup,
     served::{OPTIONS_NAME, OPTIONS_TEXT, is_google},
     text::Text,
 };
@@ -39,11 +40,7 @@ impl SourceFile {
                 return Ok(Some(Self::new(None, text, parsed.into())));
             }
         }
-        let Some(path) = includes
-            .iter()
-            .map(|include| include.join(name))
-            .find(|path| path.is_file())
-        else {
+        let Some(path) = lookup::find(includes, name) else {
             return Ok(None);
         };
         match fs::read(&path).map(String::from_utf8) {

@@ -6,7 +6,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::served::{OPTIONS_NAME, is_google};
+use super::{
+    lookup,
+    served::{OPTIONS_NAME, is_google},
+};
 use crate::error::{Error, Problem};
 
 /// The content of a folder, at any depth.
@@ -76,7 +79,7 @@ impl Search {
                 self.folder(&link)?;
             } else if is_proto(&link) {
                 // A link that leads nowhere is listed, too: reading it says what is wrong.
-                let real = fs::canonicalize(&link).unwrap_or_else(|_| link.clone());
+                let real = lookup::real(&link).unwrap_or_else(|_| link.clone());
                 self.proto(link, real);
             }
         }
@@ -85,7 +88,7 @@ impl Search {
 
     fn folder(&mut self, path: &Path) -> Result<(), Unreadable> {
         let failed = |error: io::Error| (path.to_owned(), error);
-        let real = fs::canonicalize(path).map_err(failed)?;
+        let real = lookup::real(path).map_err(failed)?;
         // A symbolic link to a parent folder would never end.
         if !self.seen.insert(real.clone()) {
             return Ok(());

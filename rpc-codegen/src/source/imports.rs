@@ -2,13 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    fs,
     path::{self, Component, Path, PathBuf},
 };
 
 use super::{
     Sources,
+    diagnose::not_a_name,
     folder::{self, Folder},
+    lookup,
     served::{GOOGLE_NAMES, OPTIONS_NAME},
     spelling::{distance, is_near, shared_tail},
     tags,
@@ -17,7 +18,7 @@ use crate::error::{Error, Place, Problem};
 
 /// The import name of the file at `path`.
 pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error> {
-    let real = fs::canonicalize(path).map_err(|error| Problem::unreadable(path, &error))?;
+    let real = lookup::real(path).map_err(|error| Problem::unreadable(path, &error))?;
     let Some(relative) = relative(includes, path, &real) else {
         let folders = list(includes.iter().map(|include| include.display().to_string()));
         let problem = Problem::new(format!(
@@ -28,17 +29,29 @@ pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error
             .with_help("add the folder that its imports are relative to with `Config::include_path`")
             .into());
     };
-    let name = folder::import_name(&relative).ok_or_else(|| {
-        Problem::new(format!("the path {} is not valid UTF-8", path.display()))
-            .with_help("rename the file or its folder")
-    })?;
+    let unnameable = |why| {
+        let problem = Problem::new(format!("the path {} {why}", path.display()));
+        Error::from(problem.with_help("rename the file or its folder"))
+    };
+    let mut name = folder::import_name(&relative).ok_or_else(|| unnameable("is not valid UTF-8"))?;
+    if name.contains('\\') {
+        return Err(unnameable(
+            "has a name with a back-slash, which no import can name",
+        ));
+    }
     // An include path before this one may have a file of the same name. The compiler would take that one.
-    let winner = includes
-        .iter()
-        .map(|include| include.join(&name))
-        .find(|other| other.is_file());
+    let mut winner = lookup::find(includes, &name);
+    if winner.is_none() {
+        // The path leads to the file, so it differs from the file's name by case only.
+        if let Some(spelled) =
+            lookup::spelled_as(&real, &relative).and_then(|path| folder::import_name(&path))
+        {
+            winner = lookup::find(includes, &spelled);
+            name = spelled;
+        }
+    }
     match winner {
-        Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
+        Some(winner) if lookup::real(&winner).is_ok_and(|winner| winner != real) => {
             let problem = Problem::new(format!(
                 "{} is hidden by {} in an earlier include path",
                 path.display(),
@@ -71,7 +84,7 @@ fn relative(includes: &[PathBuf], path: &Path, real: &Path) -> Option<PathBuf> {
     as_written.or_else(|| {
         includes
             .iter()
-            .find_map(|include| below(real, &fs::canonicalize(include).ok()?))
+            .find_map(|include| below(real, &lookup::real(include).ok()?))
     })
 }
 
@@ -86,11 +99,16 @@ impl Sources {
     /// The problems of imports that were not found.
     pub(super) fn missing_imports(&self, includes: &[PathBuf], missing: &[Import]) -> Vec<Problem> {
         let problems = missing.iter().map(|import| {
-            let problem = Problem::new(format!("import \"{}\" was not found", import.name));
-            (
-                problem.at(self.import_place(&import.importer, import.index)),
-                &import.name,
-            )
+            let place = self.import_place(&import.importer, import.index);
+            let problem = match lookup::is_relative(&import.name) {
+                true => Problem::new(format!("import \"{}\" was not found", import.name)).at(place),
+                false => not_a_name(
+                    Problem::new("")
+                        .at(place)
+                        .narrowed_to(&format!("\"{}\"", import.name)),
+                ),
+            };
+            (problem, &import.name)
         });
         let mut problems: Vec<(Problem, &String)> = problems.collect();
         problems.sort_by(|(a, _), (b, _)| a.order().cmp(&b.order()));
@@ -101,7 +119,7 @@ impl Sources {
         };
         let problems = problems.into_iter().enumerate().map(|(number, (problem, name))| {
             // Advice takes time, and the problems after these are not shown.
-            if number < Error::MOST {
+            if number < Error::MOST && lookup::is_relative(name) {
                 problem.with_help(help(name, includes, &known))
             } else {
                 problem

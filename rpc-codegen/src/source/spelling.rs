@@ -13,8 +13,12 @@ pub(crate) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// True if the author of the path `written` surely meant `other`; `separator` stands between the parts of a path.
 ///
-/// The paths end with the same parts: two parts, or all parts of the shorter path. Or one part differs, in few letters.
+/// The paths end with the same parts: two parts, or all parts of the shorter path. Or one part differs, in few letters. Or the paths
+/// differ by case only.
 pub(super) fn is_near(written: &str, other: &str, separator: char) -> bool {
+    if written.eq_ignore_ascii_case(other) {
+        return true;
+    }
     let (a, b): (Vec<&str>, Vec<&str>) = (
         written.split(separator).collect(),
         other.split(separator).collect(),
@@ -69,6 +73,7 @@ mod tests {
         assert!(near("old/v1/money.proto", "acme/v1/money.proto"));
         assert!(near("acme/mony.proto", "acme/money.proto"));
         assert!(near("acme/v2/money.proto", "acme/v1/money.proto"));
+        assert!(near("Acme/V1/Money.proto", "acme/v1/money.proto"));
         assert!(!near("google/rpc/status.proto", "google/api/http.proto"));
         assert!(!near("google/rpc/status.proto", "envoy/type/status.proto"));
         assert!(is_near(

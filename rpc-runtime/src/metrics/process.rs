@@ -1,6 +1,6 @@
 //! Process: what the OS knows of this process, read from /proc.
 
-use std::fs;
+use std::{fs, path::Path};
 
 /// What the OS knows of this process. What it does not tell is none: /proc exists on Linux only.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -17,6 +17,10 @@ pub(super) struct Process {
 impl Process {
     /// The numbers of this moment.
     pub(super) fn read() -> Self {
+        // On Windows this is a folder of the current drive, which any user may make.
+        if !Path::new("/proc").is_absolute() {
+            return Self::default();
+        }
         let stat = text("self/stat");
         let stat = stat.as_deref().and_then(Stat::parse);
         Self {

@@ -18,7 +18,7 @@ mod windows;
 #[cfg(windows)]
 use self::windows as system;
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use tokio::{net::TcpListener, runtime::Handle};
@@ -68,6 +68,8 @@ pub(crate) struct OsSignal {
     pub(crate) name: &'static str,
     /// The exit code of a process that it ends.
     pub(crate) code: i32,
+    /// The time until the OS ends the process, whatever the process does; none without a limit.
+    pub(crate) limit: Option<Duration>,
 }
 
 /// Tests that only Unix can pass.

@@ -282,8 +282,8 @@ impl ServerBuilder {
 
     /// Sets whether SIGTERM and Ctrl-C drain the server, and a second one gives open calls no more time. Default: true.
     ///
-    /// On Windows they are Ctrl-C, Ctrl-Break, a console that closes, and a system that shuts down. Windows ends the process 5 s after its
-    /// console has closed, whatever the drain timeout is.
+    /// On Windows they are Ctrl-C, Ctrl-Break, a console that closes, and a system that shuts down. After the last two Windows ends the
+    /// process, as a rule after 5 s. So these shorten the drain: open calls have 1.75 s, or less if the drain timeout is shorter.
     ///
     /// Signals belong to the process: each goes to all of its servers that obey signals. The first of them to serve starts a
     /// thread, `rpc-signals`, which takes both signals from the OS and keeps them until the process ends. When the last of these

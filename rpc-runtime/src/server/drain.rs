@@ -1,6 +1,7 @@
 //! Drain: what happens to connections and open calls from the first terminate to the report, within a bound.
 
 mod before;
+mod times;
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -14,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use self::before::Before;
+use self::{before::Before, times::Times};
 use super::{
     state::ServerState,
     terminate::{Asker, Decision, TerminateKind},
@@ -25,23 +26,33 @@ use crate::{
     conn::DRAINING,
     driver::SharedConnection,
     metrics::DRAINS,
-    net::os::STOP_SIGNAL,
+    net::os::{OsSignal, STOP_SIGNAL},
     session::{Session, lifecycle::DrainPhase},
     wire::frame::control::Reason,
 };
 
 /// Begins the drain, unless it has begun.
 pub(crate) fn begin(server: &Arc<ServerState>, asker: &Asker<'_>) {
-    decide(server, asker, TerminateKind::Drain);
+    decide(server, asker, TerminateKind::Drain, None);
+}
+
+/// Begins the drain, unless it has begun, and ends it before the OS ends the process.
+pub(super) fn begin_by(server: &Arc<ServerState>, signal: OsSignal) {
+    decide(
+        server,
+        &Asker::Signal(signal.name),
+        TerminateKind::Drain,
+        signal.limit,
+    );
 }
 
 /// Begins the drain if it has not begun, and gives open calls no more time.
 pub(crate) fn abort(server: &Arc<ServerState>, asker: &Asker<'_>) {
     server.lifecycle().abort();
-    decide(server, asker, TerminateKind::Abort);
+    decide(server, asker, TerminateKind::Abort, None);
 }
 
-fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind) {
+fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind, limit: Option<Duration>) {
     let is_first = server.lifecycle().ask_for_drain();
     let decision = match is_first {
         true => Decision::First,
@@ -58,12 +69,23 @@ fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind) {
             Asker::Signal(STOP_SIGNAL) => server.lame_duck(),
             _ => Duration::ZERO,
         };
-        if before.is_empty() && lame_duck.is_zero() {
+        let drain = server.drain_timeout();
+        let times = Times { lame_duck, drain }.within(limit);
+        if before.is_empty() && times.lame_duck.is_zero() {
             close_door(server);
         }
         server
             .runtime()
-            .spawn(coordinate(Arc::clone(server), before, lame_duck));
+            .spawn(coordinate(Arc::clone(server), before, times));
+    } else if let Some(limit) = limit {
+        let server = Arc::clone(server);
+        let runtime = server.runtime().clone();
+        runtime.spawn(async move {
+            let closed = server.lifecycle().closed();
+            if until(closed, sleep(times::longest(limit))).await.is_some() {
+                server.lifecycle().abort();
+            }
+        });
     }
 }
 
@@ -81,27 +103,23 @@ fn close_door(server: &ServerState) {
 /// Open calls get the drain timeout to end by themselves. Then they are dropped at their next await, within [`GRACE`].
 /// Each wait has a limit: the drain ends at most [`GRACE`] and [`CLOSE`] after the drain timeout, whatever is stuck. The last
 /// replies have until then to be written, even if the handlers ended long before.
-fn coordinate(
-    server: Arc<ServerState>,
-    before: Before,
-    lame_duck: Duration,
-) -> impl Future<Output = ()> + Send {
+fn coordinate(server: Arc<ServerState>, before: Before, times: Times) -> impl Future<Output = ()> + Send {
     // Made here and not inside of the future: a runtime that is gone drops that before it has begun.
     let closing = CloseOnDrop {
         server,
         report: DrainReport::default(),
     };
-    run(closing, before, lame_duck)
+    run(closing, before, times)
 }
 
-async fn run(mut closing: CloseOnDrop, mut before: Before, lame_duck: Duration) {
+async fn run(mut closing: CloseOnDrop, mut before: Before, times: Times) {
     let server = Arc::clone(&closing.server);
-    if !lame_duck.is_zero() {
-        serve_as_lame_duck(&server, &mut before, lame_duck).await;
+    if !times.lame_duck.is_zero() {
+        serve_as_lame_duck(&server, &mut before, times.lame_duck).await;
     }
     let begun = Instant::now();
     if !before.is_empty() {
-        let over = until(sleep(server.drain_timeout()), server.lifecycle().aborted());
+        let over = until(sleep(times.drain), server.lifecycle().aborted());
         if until(over, before.ended()).await.is_none() {
             tracing::debug!(
                 "drain: services were not ready within ServerBuilder::drain_timeout; draining now"
@@ -116,10 +134,10 @@ async fn run(mut closing: CloseOnDrop, mut before: Before, lame_duck: Duration) 
     tracing::info!(
         connections = sessions.len(),
         open = sessions.iter().map(|one| one.shared().with(|conn, _| conn.open_requests())).sum::<usize>(),
-        timeout = ?server.drain_timeout(),
+        timeout = ?times.drain,
         "drain begins"
     );
-    let left = server.drain_timeout().saturating_sub(begun.elapsed());
+    let left = times.drain.saturating_sub(begun.elapsed());
     let mut end = pin!(sleep(left));
     for one in &sessions {
         announce(one.shared(), left);
@@ -293,12 +311,12 @@ pub(super) const END: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{pin::Pin, thread};
 
     use tokio::{runtime::Builder, task::spawn_blocking, time::advance};
 
     use super::*;
-    use crate::server::state::ServerOptions;
+    use crate::{Handler, Incoming, Procedure, Service, server::state::ServerOptions};
 
     fn server() -> Arc<ServerState> {
         ServerState::of_nothing(ServerOptions {
@@ -324,6 +342,53 @@ mod tests {
             assert_eq!(begun.elapsed().as_secs(), seconds, "{asker:?}");
             server.lifecycle().closed().await;
         }
+    }
+
+    struct NeverReady;
+
+    impl Service for NeverReady {
+        fn name(&self) -> &'static str {
+            "a.NeverReady"
+        }
+        fn procedures(&self) -> &'static [Procedure] {
+            &[]
+        }
+        fn before_drain(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+            Some(Box::pin(pending()))
+        }
+        fn call(&self, _: usize, call: Incoming) -> Handler {
+            call.unknown()
+        }
+    }
+
+    fn console_closes() -> OsSignal {
+        OsSignal {
+            name: "CTRL_CLOSE",
+            code: 1,
+            limit: Some(Duration::from_secs(5)),
+        }
+    }
+
+    /// How long a drain takes whose services are not ready before the drain timeout of 30 s is over.
+    async fn time_of_drain(begin: impl FnOnce(&Arc<ServerState>)) -> Duration {
+        let server = ServerState::of(Arc::new(NeverReady), ServerOptions::default());
+        let begun = Instant::now();
+        begin(&server);
+        server.lifecycle().closed().await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_console_that_closes_shortens_the_drain() {
+        let time = time_of_drain(|server| begin(server, &Asker::Handle)).await;
+        assert_eq!(time, Duration::from_secs(30));
+        let time = time_of_drain(|server| begin_by(server, console_closes())).await;
+        assert_eq!(time, Duration::from_millis(1750));
+        let time = time_of_drain(|server| {
+            begin(server, &Asker::Handle);
+            begin_by(server, console_closes());
+        });
+        assert_eq!(time.await, Duration::from_millis(1750));
     }
 
     #[tokio::test(start_paused = true)]

@@ -423,7 +423,12 @@ impl ServerState {
             }
         }
 
-        let router = Router::new(vec![Arc::new(Nothing)], super::router::TerminateProcedure::Served).unwrap();
+        Self::of(Arc::new(Nothing), options)
+    }
+
+    /// A server of `service` without addresses, in the runtime of the test.
+    pub(crate) fn of(service: Arc<dyn crate::Service>, options: ServerOptions) -> Arc<Self> {
+        let router = Router::new(vec![service], super::router::TerminateProcedure::Served).unwrap();
         Self::new(Handle::current(), router, options, Vec::new(), Threads::Many)
     }
 }

@@ -350,10 +350,9 @@ fn run(workers: usize, name: &str) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let path = std::env::temp_dir().join(format!("rpc-stress-{}-{name}", std::process::id()));
         let addresses = [
             "tcp://127.0.0.1:0".to_owned(),
-            format!("unix:{}", path.display()),
+            test_support::unix(&format!("stress-{name}")),
             format!("mem:stress-{name}"),
         ];
         let courses = addresses.map(|address| tokio::spawn(course(address)));

@@ -6,6 +6,7 @@
 
 mod local;
 mod private_folder;
+mod registry;
 mod security;
 mod signals;
 mod tcp;

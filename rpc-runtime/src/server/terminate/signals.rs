@@ -24,7 +24,7 @@ use crate::{
 
 /// The signals that stop a process, as one server receives them.
 #[derive(Debug)]
-pub(crate) struct Signals(Receiver<&'static str>);
+pub(crate) struct Signals(Receiver<OsSignal>);
 
 impl Signals {
     /// Receives them from now on. When this and all others of the process are dropped, signals end the process again.
@@ -47,14 +47,14 @@ impl Signals {
         Ok(Self(receiver))
     }
 
-    /// Waits for the next signal. Returns its name.
+    /// Waits for the next signal.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses no signal.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> OsSignal {
         match self.0.recv().await {
-            Some(name) => name,
+            Some(signal) => signal,
             // The process keeps the sender while this receiver exists.
             None => std::future::pending().await,
         }
@@ -85,7 +85,7 @@ static PROCESS: Mutex<SignalState> = Mutex::new(SignalState {
 struct SignalState {
     /// Whether the thread has been started.
     is_watched: bool,
-    servers: Vec<Sender<&'static str>>,
+    servers: Vec<Sender<OsSignal>>,
     /// When the last of them ended.
     left: Option<Instant>,
     is_ending: bool,
@@ -93,11 +93,11 @@ struct SignalState {
 
 impl SignalState {
     /// Passes a signal on. Returns false if the signal is to end the process.
-    fn hear(&mut self, name: &'static str) -> bool {
+    fn hear(&mut self, signal: OsSignal) -> bool {
         self.servers.retain(|server| !server.is_closed());
         for server in &self.servers {
             // It is full with two signals, and a third would change nothing.
-            let _ = server.try_send(name);
+            let _ = server.try_send(signal);
         }
         let is_repeated = self.left.is_some_and(|left| left.elapsed() < REPEATED);
         !self.servers.is_empty() || is_repeated || self.is_ending
@@ -119,10 +119,10 @@ fn watch() -> io::Result<()> {
     let run = move || {
         let Some(runtime) = &runtime.0 else { return };
         loop {
-            let OsSignal { name, code } = runtime.block_on(signals.next());
-            if !process().hear(name) {
+            let signal = runtime.block_on(signals.next());
+            if !process().hear(signal) {
                 // Nothing is logged: what blocks the process may block the log, too.
-                std::process::exit(code);
+                std::process::exit(signal.code);
             }
         }
     };
@@ -149,7 +149,15 @@ const REPEATED: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn obeyed_by(servers: Vec<Sender<&'static str>>) -> SignalState {
+    fn signal(name: &'static str) -> OsSignal {
+        OsSignal {
+            name,
+            code: 1,
+            limit: None,
+        }
+    }
+
+    fn obeyed_by(servers: Vec<Sender<OsSignal>>) -> SignalState {
         SignalState {
             is_watched: true,
             servers,
@@ -164,17 +172,17 @@ mod tests {
         let (second, mut second_hears) = channel(2);
         let mut process = obeyed_by(vec![first, second]);
         for name in ["SIGTERM", "SIGINT", "SIGTERM"] {
-            assert!(process.hear(name));
+            assert!(process.hear(signal(name)));
         }
         for server in [&mut first_hears, &mut second_hears] {
-            assert_eq!(server.try_recv(), Ok("SIGTERM"));
-            assert_eq!(server.try_recv(), Ok("SIGINT"));
+            assert_eq!(server.try_recv(), Ok(signal("SIGTERM")));
+            assert_eq!(server.try_recv(), Ok(signal("SIGINT")));
             assert!(server.try_recv().is_err(), "two are enough");
         }
         drop(first_hears);
-        assert!(process.hear("SIGTERM"));
+        assert!(process.hear(signal("SIGTERM")));
         drop(second_hears);
-        assert!(!process.hear("SIGTERM"));
+        assert!(!process.hear(signal("SIGTERM")));
     }
 
     #[test]
@@ -182,10 +190,10 @@ mod tests {
         let mut process = obeyed_by(Vec::new());
         let now = Instant::now();
         process.left = Some(now + 3600 * REPEATED);
-        assert!(process.hear("SIGTERM"), "the server has just left");
+        assert!(process.hear(signal("SIGTERM")), "the server has just left");
         process.left = now.checked_sub(2 * REPEATED);
-        assert!(!process.hear("SIGTERM"));
+        assert!(!process.hear(signal("SIGTERM")));
         process.is_ending = true;
-        assert!(process.hear("SIGTERM"));
+        assert!(process.hear(signal("SIGTERM")));
     }
 }

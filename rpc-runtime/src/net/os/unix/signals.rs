@@ -30,11 +30,13 @@ impl OsSignals {
                 return Poll::Ready(OsSignal {
                     name: STOP_SIGNAL,
                     code: 128 + 15,
+                    limit: None,
                 });
             }
             self.interrupt.poll_recv(cx).map(|_| OsSignal {
                 name: "SIGINT",
                 code: 128 + 2,
+                limit: None,
             })
         })
         .await
