@@ -92,9 +92,10 @@ limits! {
     max_message(bytes: u64) -> u64 {
         sets: "the longest message that this side accepts, in bytes",
         default: 4 << 20, "4 MiB";
-        bounds: 0 => MOST_BYTES;
+        bounds: 0 => LONGEST_MESSAGE;
         protects: "memory";
-        "A longer message fails on its sender's side, and only that call fails."
+        "A longer message fails on its sender's side, and only that call fails. On a system of 32 bits at most 1 GiB: a message \
+         is one piece of memory."
     }
     max_frame(bytes: u32) -> u32 {
         sets: "the longest frame that this side accepts, in bytes, between 64 KiB and 16 MiB - 1",
@@ -367,7 +368,9 @@ impl Bounded for Option<Duration> {
 
 /// The highest limit of bytes: 256 TiB, as good as unlimited, and sums of several do not overflow.
 const MOST_BYTES: u64 = 1 << 48;
-/// The same for numbers of type `usize`.
+/// The highest limit of a message.
+const LONGEST_MESSAGE: u64 = longest_message(usize::MAX as u64);
+/// The same as [`MOST_BYTES`] for numbers of type `usize`.
 const MOST: usize = usize::MAX / 16;
 /// The longest time: a hundred years, as good as unlimited.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -382,6 +385,13 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time that accepted calls have to finish after a terminate.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Returns the highest limit of a message where addresses go up to `last_address`: a quarter of them, because a longer buffer could not be
+/// doubled. No length of a message then wraps around.
+const fn longest_message(last_address: u64) -> u64 {
+    let quarter = last_address / 4 + 1;
+    if quarter < MOST_BYTES { quarter } else { MOST_BYTES }
+}
 
 #[cfg(test)]
 mod tests {
@@ -415,6 +425,7 @@ mod tests {
             let has_min = min != T::Bound::default();
             let unbounded = [
                 MOST_BYTES.shown(true),
+                LONGEST_MESSAGE.shown(true),
                 MOST.shown(is_bytes),
                 u32::MAX.shown(false),
                 LONGEST.shown(false),
@@ -552,11 +563,48 @@ mod tests {
             (limits.max_frame, limits.max_calls, limits.max_faults),
             (64 << 10, 16, 1)
         );
-        assert_eq!((limits.call_bytes, limits.max_message), (64 << 10, MOST_BYTES));
+        assert_eq!(
+            (limits.call_bytes, limits.max_message),
+            (64 << 10, LONGEST_MESSAGE)
+        );
         assert_eq!((limits.dead_after, limits.keep_alive), (LONGEST, Some(LONGEST)));
         assert_eq!((limits.max_age, limits.max_idle), (Some(LONGEST), None));
         let limits = limits.max_frame(u32::MAX).max_age(None);
         assert_eq!((limits.max_frame, limits.max_age), ((16 << 20) - 1, None));
+    }
+
+    #[test]
+    fn a_message_has_at_most_a_quarter_of_all_addresses() {
+        assert_eq!(longest_message(u32::MAX.into()), 1 << 30);
+        assert_eq!(longest_message(u64::MAX), MOST_BYTES);
+        let most = Limits::default().max_message(u64::MAX).max_message;
+        assert!(
+            isize::try_from(2 * most - 1).is_ok(),
+            "a buffer of {most} bytes can be doubled"
+        );
+    }
+
+    #[test]
+    fn limits_of_bytes_beyond_4_gib_are_kept_on_each_system() {
+        let wide = 5 << 30;
+        let limits = Limits::default()
+            .call_bytes(wide)
+            .send_bytes(wide)
+            .inbox_bytes(wide)
+            .stream_window(wide)
+            .max_stream_window(wide)
+            .metadata_bytes(wide)
+            .decode_bytes(wide);
+        let kept = [
+            limits.call_bytes,
+            limits.send_bytes,
+            limits.inbox_bytes,
+            limits.stream_window,
+            limits.max_stream_window,
+            limits.metadata_bytes,
+            limits.decode_bytes,
+        ];
+        assert_eq!(kept, [wide; 7]);
     }
 
     /// The page that lists the limits; `UPDATE_LIMITS=1` writes the names and defaults of the code into it.

@@ -169,6 +169,19 @@ mod tests {
     }
 
     #[test]
+    fn more_than_4_gib_may_be_held() {
+        let memory = Arc::new(Memory::new(10 << 30));
+        let mut share = Share::new(Arc::clone(&memory));
+        share.hold(5 << 30);
+        assert_eq!((memory.held(), memory.room()), (5 << 30, 5 << 30));
+        assert!(!memory.is_tight() && !memory.is_scarce() && !memory.is_full());
+        share.hold((9 << 30) + (1 << 29));
+        assert!(memory.is_tight() && memory.is_scarce() && !memory.is_full());
+        drop(share);
+        assert_eq!(memory.held(), 0);
+    }
+
+    #[test]
     fn each_connection_may_hold_half_of_the_free_memory() {
         let memory = Arc::new(Memory::new(1_200_000));
         let shares = || Share::new(Arc::clone(&memory));

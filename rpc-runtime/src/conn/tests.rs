@@ -1,6 +1,7 @@
 //! Pair: two connections, two wires, and a clock that jumps.
 
 mod age;
+mod beyond_4_gib;
 mod budgets;
 mod calls;
 mod compression;

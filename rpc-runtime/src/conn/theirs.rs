@@ -155,7 +155,8 @@ impl Theirs {
     /// True if the peer has as many running handlers as it may: twice its slots, because one-way requests have none.
     #[inline]
     fn has_many_handlers(&self, max_calls: u32) -> bool {
-        self.requests.running() >= 2 * max_calls as usize
+        // Twice the highest `max_calls` exceeds a `usize` of 32 bits.
+        self.requests.running() as u64 >= 2 * u64::from(max_calls)
     }
 
     /// True if requests wait until fewer handlers run.

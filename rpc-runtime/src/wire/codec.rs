@@ -191,14 +191,14 @@ impl FrameCodec {
     fn begun_rest(&self, buffer: &BytesMut) -> Rest {
         let prefix = buffer.first_chunk::<PREFIX_LEN>();
         let (len, here) = match &self.direct {
-            Some(direct) => (direct.total, direct.total - (direct.end - buffer.len())),
-            None => (
-                prefix.map_or(PREFIX_LEN, |len| PREFIX_LEN + u32::from_be_bytes(*len) as usize),
-                buffer.len(),
-            ),
+            Some(direct) => (direct.total as u64, direct.total - (direct.end - buffer.len())),
+            None => {
+                let announced = prefix.map_or(0, |len| u32::from_be_bytes(*len));
+                (PREFIX_LEN as u64 + u64::from(announced), buffer.len())
+            }
         };
         Rest {
-            len: len as u64,
+            len,
             here: here as u64,
         }
     }

@@ -365,3 +365,10 @@ proptest! {
         drop(read(&mut FrameCodec::new(MAX_FRAME), &framed, max));
     }
 }
+
+#[test]
+fn the_length_of_a_frame_that_was_only_announced_does_not_wrap_around() {
+    let rest = FrameCodec::new(MAX_FRAME).rest(&BytesMut::from(&[0xff; PREFIX_LEN][..]));
+    let rest = rest.unwrap();
+    assert_eq!((rest.len, rest.here), (4 + u64::from(u32::MAX), 4));
+}

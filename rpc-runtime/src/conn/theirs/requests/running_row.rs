@@ -98,7 +98,8 @@ impl RequestTable {
         };
         let row = &mut running.row;
         let counts = row.counts;
-        let count = row.left.min((next.saturating_sub(row.next) / 2) as usize);
+        let ended = next.saturating_sub(row.next) / 2;
+        let count = usize::try_from(ended).map_or(row.left, |ended| row.left.min(ended));
         if count == 0 {
             return EndedInRow::default();
         }
