@@ -46,7 +46,7 @@ use std::{io, sync::Arc, task::Waker};
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::handler::TakenRequests;
-pub(crate) use self::settings::Settings;
+pub(crate) use self::settings::{BUSY_POLL, Settings};
 pub(crate) use self::snapshot::{CallSnapshot, Called, ConnectionSnapshot, LimitUse};
 pub(crate) use self::theirs::{DRAINING, MEMORY_SHORT};
 pub(crate) use self::types::{
@@ -346,6 +346,17 @@ impl Connection {
     #[inline]
     fn is_silent(&self) -> bool {
         self.side == Side::Acceptor && self.end.is_handshaking()
+    }
+
+    /// True if the peer is likely to send something: a client may call again, and a server has to answer.
+    #[inline]
+    pub(crate) fn expects_input(&self) -> bool {
+        self.side == Side::Acceptor || !self.ours.is_empty()
+    }
+
+    /// How long its task may look at its socket again before it sleeps; zero for never.
+    pub(crate) fn busy_poll(&self) -> Time {
+        self.settings.busy_poll
     }
 
     /// True if the output is so long that replies of further handlers would find no room.

@@ -2,6 +2,7 @@
 
 mod baton;
 mod breaker;
+mod busy_poll;
 mod connection_stream;
 mod read_turn;
 pub(crate) mod runtime;
@@ -20,9 +21,11 @@ use std::{
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    task::yield_now,
     time::{Sleep, sleep_until},
 };
 
+use self::busy_poll::BusyPoll;
 pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
     breaker::Breaker,
@@ -54,6 +57,14 @@ pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin {
     fn is_drained(&self) -> bool {
         false
     }
+
+    /// True if it is a socket that can be asked for input.
+    fn is_socket(&self) -> bool {
+        false
+    }
+
+    /// Makes reads ask the OS when the runtime knows of no input, if true. A runtime asks for input when it has nothing else to do.
+    fn ask_socket(&mut self, _asks: bool) {}
 }
 
 /// Drives `shared` over `stream` until the connection is closed. Spawn it.
@@ -113,6 +124,9 @@ struct Driver<S> {
     has_more: bool,
     /// True if the last round told the connection all that the driver knew, and moved nothing afterwards.
     is_settled: bool,
+    busy_poll: BusyPoll,
+    /// True if the peer is likely to send something.
+    expects_input: bool,
 }
 
 /// What came before a round.
@@ -165,8 +179,14 @@ struct Turn {
 
 impl<S: ByteStream> Driver<S> {
     fn new(stream: S, shared: Arc<SharedConnection>, max_frame: u32, write_len: usize) -> Self {
-        let traffic = shared.lock_state().conn.traffic();
+        let (traffic, busy_poll) = {
+            let state = shared.lock_state();
+            (state.conn.traffic(), state.conn.busy_poll())
+        };
+        let busy_poll = if stream.is_socket() { busy_poll } else { Time::ZERO };
         Self {
+            busy_poll: BusyPoll::new(busy_poll, shared.number()),
+            expects_input: false,
             traffic,
             is_buffering: stream.is_buffering(),
             is_waking: stream.is_waking(),
@@ -200,10 +220,23 @@ impl<S: ByteStream> Driver<S> {
         if is_first {
             self.quiet = false;
         }
-        let input = self.poll_read(cx);
+        let looks = is_first && self.busy_poll.is_looking();
+        let input = match looks {
+            false => self.poll_read(cx),
+            true => self.look(cx),
+        };
         let read = !matches!(input, Input::Nothing);
         if after == After::Round && self.is_settled && !read {
-            return Round::Idle;
+            return self.idle(cx);
+        }
+        if looks && !read && !self.shared.wants_driver() {
+            if self.busy_poll.missed(self.shared.now()) {
+                look_later(cx);
+                return Round::Idle;
+            }
+            // What has woken the task meanwhile may not be its socket. So it looks at everything before it sleeps.
+        } else if looks {
+            self.busy_poll.found();
         }
         let due = is_first && self.poll_timer(cx);
         let clock = if is_first { Clock::Now } else { Clock::Recent };
@@ -229,8 +262,25 @@ impl<S: ByteStream> Driver<S> {
         if read || due || wrote || shut || called {
             Round::Moved
         } else {
-            Round::Idle
+            self.idle(cx)
         }
+    }
+
+    /// The end of a round that moved nothing. The task looks again before it sleeps, if that is likely to pay.
+    fn idle(&mut self, cx: &mut Context<'_>) -> Round {
+        let is_quiet = self.output.is_empty() && self.unflushed == 0 && self.reading == Reading::Frames;
+        if self.busy_poll.is_looking() || (self.expects_input && is_quiet && self.busy_poll.begin()) {
+            look_later(cx);
+        }
+        Round::Idle
+    }
+
+    /// Reads as [`Driver::poll_read`] does, and asks the OS itself.
+    fn look(&mut self, cx: &mut Context<'_>) -> Input {
+        self.stream.ask_socket(true);
+        let input = self.poll_read(cx);
+        self.stream.ask_socket(false);
+        input
     }
 
     /// Wakes the tasks that are to be woken. True if this one is among them: instead, it looks again before it sleeps.
@@ -293,6 +343,9 @@ impl<S: ByteStream> Driver<S> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock_state();
         let now = state.time(clock, &shared);
+        if clock == Clock::Now {
+            self.busy_poll.note_wake(now);
+        }
         let conn = &mut state.conn;
         if self.written > 0 {
             conn.handle_written(self.written, now);
@@ -342,6 +395,7 @@ impl<S: ByteStream> Driver<S> {
         if conn.wants_to_wake() {
             conn.take_wakers(&mut self.wakers);
         }
+        self.expects_input = conn.expects_input();
         let timeout = conn.poll_timeout();
         self.arm(timeout, now, cx);
         // A waking stream takes all of it right behind this visit.
@@ -491,6 +545,12 @@ impl<S: ByteStream> Driver<S> {
         let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
         Poll::Ready(())
     }
+}
+
+/// Wakes the task when the other tasks of its thread have had their turn, and the runtime has looked at its sockets.
+fn look_later(cx: &mut Context<'_>) {
+    // Not by the waker itself: that would also wake another thread, to share the work.
+    let _ = pin!(yield_now()).poll(cx);
 }
 
 /// Feeds all whole frames of `input` to the connection. Returns false after bytes that are no frame.

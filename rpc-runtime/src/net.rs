@@ -59,7 +59,11 @@ pub use self::{os::ListeningSocket, peer::Peer, transport::Transport};
 
 /// One established byte stream of any transport.
 #[derive(Debug)]
-pub(crate) struct Stream(StreamKind);
+pub(crate) struct Stream {
+    kind: StreamKind,
+    /// True while reads ask the OS when tokio knows of no input.
+    asks_socket: bool,
+}
 
 #[derive(Debug)]
 enum StreamKind {
@@ -160,11 +164,11 @@ pub(crate) async fn connect(
             let stream = os::connect_local(path).await?;
             let peer = Peer::local(address, os::credentials(&stream));
             security.check_local(peer.user())?;
-            Ok((Stream(StreamKind::Local(stream.into())), peer))
+            Ok((Stream::of(StreamKind::Local(stream.into())), peer))
         }
         (Address::Memory(name), _) => {
             let stream = memory::connect(name).await?;
-            Ok((Stream(StreamKind::Memory(stream)), Peer::memory(address)))
+            Ok((Stream::of(StreamKind::Memory(stream)), Peer::memory(address)))
         }
         // Nothing connects to a custom address by itself, and a host always becomes a socket address first.
         (Address::Custom(_) | Address::Tcp(_) | Address::Tls(_), _) => Err(io::ErrorKind::Unsupported.into()),
@@ -188,20 +192,30 @@ fn other_end(stream: &TcpStream) -> io::Result<Peer> {
 /// Makes the two ends of a stream inside this process.
 pub(crate) fn pair() -> (Stream, Stream) {
     let (one, other) = tokio::io::duplex(memory::BUFFER_LEN);
-    (Stream(StreamKind::Memory(one)), Stream(StreamKind::Memory(other)))
+    (
+        Stream::of(StreamKind::Memory(one)),
+        Stream::of(StreamKind::Memory(other)),
+    )
 }
 
 impl Stream {
+    fn of(kind: StreamKind) -> Self {
+        Self {
+            kind,
+            asks_socket: false,
+        }
+    }
+
     /// The stream of a connection in this process, which reads frames of at most `max_frame` bytes: see [`ConnectionStream`].
     pub(crate) fn of_connection(connection: Arc<SharedConnection>, max_frame: u32) -> Self {
-        Self(StreamKind::Connection(Box::new(ConnectionStream::new(
+        Self::of(StreamKind::Connection(Box::new(ConnectionStream::new(
             connection, max_frame,
         ))))
     }
 
     fn tcp(stream: TcpStream) -> io::Result<Self> {
         set_stream_options(&stream)?;
-        Ok(Self(StreamKind::Tcp(stream)))
+        Ok(Self::of(StreamKind::Tcp(stream)))
     }
 
     /// Waits for what tells who serves the stream, and takes nothing from it; none at the end of the stream.
@@ -215,7 +229,7 @@ impl Stream {
     /// Dropping the future changes nothing. Reading or writing the stream then ends its TLS handshake, but not for a guest.
     pub(crate) async fn opening(&mut self) -> io::Result<Option<Opening>> {
         let mut first = [0; 1];
-        let first = match &mut self.0 {
+        let first = match &mut self.kind {
             StreamKind::Tcp(stream) => {
                 let count = stream.peek(&mut first).await?;
                 (count > 0).then_some(first[0])
@@ -240,7 +254,7 @@ impl Stream {
     /// The OS then frees its buffers even if nothing reads or writes here any more. TCP on Linux only; elsewhere only
     /// the connection's own timers detect this.
     pub(crate) fn give_up_after(&mut self, time: Duration) {
-        match &mut self.0 {
+        match &mut self.kind {
             StreamKind::Tcp(stream) => set_user_timeout(stream, time),
             #[cfg(feature = "_tls")]
             StreamKind::Tls(stream) => stream.set_timeout(time, set_user_timeout),
@@ -254,7 +268,7 @@ impl Stream {
 
 impl driver::ByteStream for Stream {
     fn is_buffering(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             StreamKind::Tcp(_) | StreamKind::Local(_) | StreamKind::Memory(_) | StreamKind::Connection(_) => {
                 false
             }
@@ -266,22 +280,47 @@ impl driver::ByteStream for Stream {
     }
 
     fn is_waking(&self) -> bool {
-        matches!(self.0, StreamKind::Connection(_))
+        matches!(self.kind, StreamKind::Connection(_))
     }
 
     fn is_drained(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             StreamKind::Connection(stream) => stream.is_drained(),
             _ => false,
+        }
+    }
+
+    fn is_socket(&self) -> bool {
+        let is_socket = match &self.kind {
+            StreamKind::Tcp(_) | StreamKind::Local(_) => true,
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(_) => true,
+            StreamKind::Memory(_) | StreamKind::Connection(_) | StreamKind::Custom(_) => false,
+        };
+        is_socket && os::ASKS_SOCKETS
+    }
+
+    fn ask_socket(&mut self, asks: bool) {
+        self.asks_socket = asks;
+        #[cfg(feature = "_tls")]
+        if let StreamKind::Tls(stream) = &mut self.kind {
+            stream.ask_socket(asks);
         }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = match &mut self.get_mut().0 {
-            StreamKind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            StreamKind::Local(stream) => Pin::new(stream).poll_read(cx, buf),
+        let this = self.get_mut();
+        let read = match &mut this.kind {
+            StreamKind::Tcp(stream) => match Pin::new(&mut *stream).poll_read(cx, buf) {
+                Poll::Pending if this.asks_socket => os::read_tcp_now(stream, buf),
+                read => read,
+            },
+            StreamKind::Local(stream) => match Pin::new(&mut *stream).poll_read(cx, buf) {
+                Poll::Pending if this.asks_socket => stream.read_now(buf),
+                read => read,
+            },
             StreamKind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
             StreamKind::Connection(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             #[cfg(feature = "_tls")]
@@ -296,7 +335,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Local(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -312,7 +351,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.get_mut().0 {
+        let written = match &mut self.get_mut().kind {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             StreamKind::Local(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             StreamKind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
@@ -327,7 +366,7 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             StreamKind::Tcp(stream) => stream.is_write_vectored(),
             StreamKind::Local(stream) => stream.is_write_vectored(),
             StreamKind::Memory(stream) => stream.is_write_vectored(),
@@ -339,7 +378,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             StreamKind::Local(stream) => Pin::new(stream).poll_flush(cx),
             StreamKind::Memory(stream) => Pin::new(stream).poll_flush(cx),
@@ -351,7 +390,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             StreamKind::Local(stream) => Pin::new(stream).poll_shutdown(cx),
             StreamKind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -381,7 +420,7 @@ mod tests {
             fastrand::u32(..),
         );
         stream.give_up_after(settings.unacknowledged());
-        let StreamKind::Tcp(stream) = &stream.0 else {
+        let StreamKind::Tcp(stream) = &stream.kind else {
             unreachable!("it was made above")
         };
         let on_linux = std::env::consts::OS == "linux";

@@ -23,7 +23,7 @@ use crate::{
         limits::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
         secret::Secret,
     },
-    conn::{Settings, memory::Memory},
+    conn::{BUSY_POLL, Settings, memory::Memory},
     layer::{DynMiddleware, Middleware},
     net::{Address, ClientSecurity, Connector},
 };
@@ -56,6 +56,7 @@ pub struct ClientBuilder<C = Client> {
     compression: Option<Compression>,
     callbacks: Option<Arc<dyn CallbackServices>>,
     connections: usize,
+    busy_poll: Duration,
     connector: Option<Connector>,
     bridges: Vec<Arc<dyn Bridge>>,
     layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
@@ -92,6 +93,7 @@ impl<C> ClientBuilder<C> {
             compression: None,
             callbacks: None,
             connections: 1,
+            busy_poll: BUSY_POLL,
             connector: None,
             bridges: Vec::new(),
             layers: Vec::new(),
@@ -132,6 +134,27 @@ impl<C> ClientBuilder<C> {
     /// another connection does not wait for the one-way calls before it: there is no order across connections.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Limits how long the task of a connection looks at its socket again before it sleeps; zero for never. Default: 50 µs.
+    ///
+    /// While calls are under way, and the last answers came quickly, the task yields and looks again, so that neither the thread nor its
+    /// processor has to wake for the answer. It stops looking where that does not pay: with one processor, with other busy connections or
+    /// tasks in the process, and with answers that take longer. Only sockets of Unix systems are looked at. Servers have
+    /// [`ServerBuilder::busy_poll`](crate::server::ServerBuilder::busy_poll). See docs/explanation/performance.md for figures.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rpc_runtime::Client;
+    ///
+    /// let client: Client = Client::builder("tcp://127.0.0.1:5005")
+    ///     .busy_poll(Duration::ZERO)
+    ///     .connect_lazy();
+    /// ```
+    pub fn busy_poll(mut self, limit: Duration) -> Self {
+        self.busy_poll = limit;
         self
     }
 
@@ -471,6 +494,7 @@ impl<C> ClientBuilder<C> {
             encodings: Compression::announced(self.compression),
             metadata: credentials.metadata,
             memory: Arc::clone(&self.memory),
+            busy_poll: self.busy_poll,
             ..Settings::new(
                 &limits,
                 CLIENT_KEEP_ALIVE,

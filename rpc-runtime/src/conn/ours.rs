@@ -362,6 +362,7 @@ impl Ours {
     }
 
     /// True if no call is here, whatever its state.
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }

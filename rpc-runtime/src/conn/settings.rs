@@ -86,6 +86,8 @@ pub(crate) struct Settings {
     pub(crate) max_denials: u32,
     /// How much memory a message may take beyond its own length once it is decoded.
     pub(crate) decode_bytes: u64,
+    /// How long the task of a connection may look at its socket again before it sleeps; zero for never.
+    pub(crate) busy_poll: Duration,
     /// What was refused, and which connections were ended, on all connections together.
     pub(crate) counts: Arc<Counts>,
     /// What all connections hold together.
@@ -131,6 +133,7 @@ impl Settings {
             max_faults: limits.max_faults,
             max_denials: limits.max_denials,
             decode_bytes: limits.decode_bytes,
+            busy_poll: BUSY_POLL,
             counts: Arc::default(),
             memory: Arc::default(),
         }
@@ -184,3 +187,6 @@ impl Settings {
         self.dead_after.max(self.write_stall)
     }
 }
+
+/// How long the task of a connection looks at its socket again before it sleeps, unless a builder says otherwise.
+pub(crate) const BUSY_POLL: Duration = Duration::from_micros(50);

@@ -112,6 +112,7 @@ pub(super) fn settings() -> Settings {
         max_faults: 1024,
         max_denials: 100,
         counts: Arc::default(),
+        busy_poll: Time::ZERO,
         memory: Arc::default(),
     }
 }

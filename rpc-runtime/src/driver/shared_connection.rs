@@ -230,6 +230,12 @@ impl SharedConnection {
         drop(self.lock(Clock::Recent, Wakes::Driver));
     }
 
+    /// True if the connection has work for the driver, or has woken it.
+    pub(super) fn wants_driver(&self) -> bool {
+        let state = self.lock_leased();
+        state.driver.is_none() || state.has_work()
+    }
+
     /// Wakes the driver.
     pub(crate) fn wake_driver(&self) {
         let driver = self.lock_state().driver.take();

@@ -2,6 +2,7 @@
 
 mod cut;
 mod flush;
+mod look;
 
 use std::{
     future::poll_fn,
@@ -193,7 +194,7 @@ async fn a_dropped_driver_leaves_no_call_pending() {
     let client = shared(Side::Connector);
     let driving = tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
     let id = start(&client, &Bytes::new()).await.unwrap();
-    tokio::task::yield_now().await;
+    yield_now().await;
     driving.abort();
     let failure = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(id, cx)))
         .await
@@ -289,7 +290,7 @@ async fn the_peers_last_frames_are_read_although_a_write_fails() {
         conn.started(arrived.id, now).unwrap();
         conn.reply(arrived.id, &Bytes::from_static(b"y"), now);
     });
-    tokio::task::yield_now().await;
+    yield_now().await;
     let late = start(&client, &Bytes::new()).await.unwrap();
     let reply = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(answered, cx))).await;
     assert!(reply.is_ok(), "{reply:?}");
@@ -339,7 +340,7 @@ impl AsyncWrite for Asleep {
 
 async fn settle() {
     for _ in 0..20 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 

@@ -146,6 +146,7 @@ impl Harness {
             max_faults: 1024,
             max_denials: 100,
             counts: Arc::default(),
+            busy_poll: Time::ZERO,
             memory: Arc::new(Memory::new(300 << 10)),
         };
         Self {

@@ -29,7 +29,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 impl Stream {
     /// Wraps a byte stream of any type, which may buffer what is written.
     pub(crate) fn custom(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(StreamKind::Custom(Custom {
+        Self::of(StreamKind::Custom(Custom {
             stream: Box::new(stream),
             is_buffering: true,
         }))
@@ -38,7 +38,7 @@ impl Stream {
     /// Wraps a byte stream that holds nothing back: flushing it does nothing.
     #[cfg(feature = "sim")]
     pub(crate) fn unbuffered(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(StreamKind::Custom(Custom {
+        Self::of(StreamKind::Custom(Custom {
             stream: Box::new(stream),
             is_buffering: false,
         }))

@@ -376,11 +376,11 @@ fn tcp_pair(
 
 fn local_pair(stream: LocalStream, address: &Address) -> (Stream, Peer) {
     let peer = Peer::local(address, credentials(&stream));
-    (Stream(StreamKind::Local(stream.into())), peer)
+    (Stream::of(StreamKind::Local(stream.into())), peer)
 }
 
 fn memory_pair(stream: DuplexStream, address: &Address) -> (Stream, Peer) {
-    (Stream(StreamKind::Memory(stream)), Peer::memory(address))
+    (Stream::of(StreamKind::Memory(stream)), Peer::memory(address))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::os::LocalStream;
+use super::os::{self, LocalStream};
 
 /// A stream of the local transport whose first byte can be looked at.
 #[derive(Debug)]
@@ -36,6 +36,13 @@ impl LocalSocket {
             self.seen = Some(first[0]);
         }
         Ok(self.seen)
+    }
+}
+
+impl LocalSocket {
+    /// Reads what the OS holds: see [`os::read_tcp_now`].
+    pub(super) fn read_now(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        os::read_local_now(&self.stream, buf)
     }
 }
 

@@ -32,9 +32,9 @@ pub(crate) use self::{
     listening_socket::SocketKind,
     resources::lacks_resources,
     system::{
-        HAS_PIPES, LocalListener, LocalStream, OsSignals, STOP_SIGNAL, SUPERUSER, StdLocalListener,
-        connect_local, copy_tcp, credentials, has_file, listen_each, new_socket, own_user, private, random,
-        set_stream_options, set_user_timeout, text_of_local,
+        ASKS_SOCKETS, HAS_PIPES, LocalListener, LocalStream, OsSignals, STOP_SIGNAL, SUPERUSER,
+        StdLocalListener, connect_local, copy_tcp, credentials, has_file, listen_each, new_socket, own_user,
+        private, random, read_local_now, read_tcp_now, set_stream_options, set_user_timeout, text_of_local,
     },
     user::{Credentials, User},
 };

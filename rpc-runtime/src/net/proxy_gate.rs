@@ -42,11 +42,11 @@ impl ProxyGate {
             ProxyHeader::Client(client) => Peer::proxied(client, proxy, from),
             ProxyHeader::Unknown => Peer::proxied(proxy, proxy, from),
         };
-        match (&self.security, stream.0) {
+        match (&self.security, stream.kind) {
             (Some(security), StreamKind::Tcp(stream)) => {
                 security.accept(stream, peer).map_err(ProxyFault::Io)
             }
-            (None, stream) => Ok((Stream(stream), peer)),
+            (None, stream) => Ok((Stream::of(stream), peer)),
             (Some(_), _) => Err(ProxyFault::Io(io::ErrorKind::Unsupported.into())),
         }
     }

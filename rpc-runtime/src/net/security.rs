@@ -146,7 +146,7 @@ impl ClientSecurity {
             // Nothing else sets it.
             let _ = slot.set(certificate);
         }
-        Ok((Stream(StreamKind::Tls(Box::new(stream))), peer))
+        Ok((Stream::of(StreamKind::Tls(Box::new(stream))), peer))
     }
 }
 
@@ -179,7 +179,7 @@ impl ServerSecurity {
         let tls = self.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let (peer, certificate) = peer.over_tls();
         let stream = tls::accept(tls, stream, certificate);
-        Ok((Stream(StreamKind::Tls(Box::new(stream))), peer))
+        Ok((Stream::of(StreamKind::Tls(Box::new(stream))), peer))
     }
 }
 

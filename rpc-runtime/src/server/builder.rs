@@ -351,6 +351,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Limits how long the task of a connection looks at its socket again before it sleeps; zero for never. Default: 50 µs.
+    ///
+    /// As [`ClientBuilder::busy_poll`](crate::ClientBuilder::busy_poll), for the connections of this server: while calls come quickly
+    /// one after the other, on one connection.
+    pub fn busy_poll(mut self, limit: Duration) -> Self {
+        self.options.busy_poll = limit;
+        self
+    }
+
     /// Sets the number of threads of the server's own that drive its connections. Default: 0, where the runtime that
     /// [`ServerBuilder::bind`] is called in drives them.
     ///

@@ -28,7 +28,7 @@ use crate::{
         limits::{DRAIN_TIMEOUT, SERVER_KEEP_ALIVE},
     },
     base::log_limit::Seldom,
-    conn::{Cut, Settings, memory::Memory},
+    conn::{BUSY_POLL, Cut, Settings, memory::Memory},
     driver::{Clock, Wakes},
     inspect::Listed,
     message::depth,
@@ -80,6 +80,7 @@ pub(crate) struct ServerOptions {
     pub(crate) max_waiting_handlers: usize,
     pub(crate) max_buffered_bytes: u64,
     pub(crate) guest: Option<Arc<dyn Guest>>,
+    pub(crate) busy_poll: Duration,
 }
 
 impl Default for ServerOptions {
@@ -94,6 +95,7 @@ impl Default for ServerOptions {
             max_waiting_handlers: ServerState::MAX_WAITING_HANDLERS,
             max_buffered_bytes: u64::MAX,
             guest: None,
+            busy_poll: BUSY_POLL,
         }
     }
 }
@@ -115,6 +117,7 @@ impl ServerState {
             served: session::served(router.services()),
             is_metered: !router.is_of_bridge(),
             memory: Arc::new(Memory::new(options.max_buffered_bytes)),
+            busy_poll: options.busy_poll,
             ..Settings::new(
                 limits,
                 SERVER_KEEP_ALIVE,

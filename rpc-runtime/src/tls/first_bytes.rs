@@ -6,7 +6,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::net::os;
 
 /// The first bytes that a peer has sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +37,8 @@ impl FirstBytes {
 pub(super) struct Kept<S> {
     pub(super) stream: S,
     pub(super) first: FirstBytes,
+    /// True while reads ask the OS when tokio knows of no input.
+    pub(super) asks_socket: bool,
 }
 
 impl<S> Kept<S> {
@@ -39,15 +46,19 @@ impl<S> Kept<S> {
         Self {
             stream,
             first: FirstBytes::default(),
+            asks_socket: false,
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Kept<S> {
+impl AsyncRead for Kept<TcpStream> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let read = match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Pending if this.asks_socket => os::read_tcp_now(&this.stream, buf),
+            read => read,
+        };
         if this.first.len < LEN {
             this.first.add(&buf.filled()[before..]);
         }

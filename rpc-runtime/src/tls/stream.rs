@@ -199,6 +199,13 @@ impl TlsStream {
         }
     }
 
+    /// Makes reads ask the OS when tokio knows of no input, if true. Not during the handshake.
+    pub(crate) fn ask_socket(&mut self, asks: bool) {
+        if let State::Open(session) = &mut self.state {
+            session.get_mut().0.asks_socket = asks;
+        }
+    }
+
     /// Waits for the end of the handshake. Returns whether it has agreed on our protocol, and not on one of a guest.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod private_file;
 mod private_folder;
 mod signals;
 mod socket_file;
+mod socket_read;
 mod tcp;
 
 #[cfg(feature = "tls-dev")]
@@ -22,6 +23,7 @@ pub(crate) use self::{
     own_uid::own_user,
     private_file::random,
     signals::{OsSignals, STOP_SIGNAL},
+    socket_read::{ASKS_SOCKETS, read_local_now, read_tcp_now},
     tcp::{copy_tcp, listen_each, new_socket, set_stream_options, set_user_timeout},
 };
 

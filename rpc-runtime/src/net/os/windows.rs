@@ -9,6 +9,7 @@ mod private_folder;
 mod registry;
 mod security;
 mod signals;
+mod socket_read;
 mod tcp;
 
 #[cfg(feature = "tls-dev")]
@@ -21,6 +22,7 @@ pub(crate) use self::{
     },
     security::{own_user, random},
     signals::{OsSignals, STOP_SIGNAL},
+    socket_read::{ASKS_SOCKETS, read_local_now, read_tcp_now},
     tcp::{copy_tcp, listen_each, new_socket, set_stream_options, set_user_timeout},
 };
 
