@@ -316,6 +316,7 @@ impl<S: ByteStream> Driver<S> {
                 Input::End
             }
             Poll::Ready(Ok(n)) => {
+                self.busy_poll.note_read(n);
                 if let Some(traffic) = self.traffic {
                     traffic.received(n);
                 }

@@ -1,5 +1,7 @@
 //! BusyPoll: whether a task looks at its socket again before it sleeps.
 
+mod trial;
+
 use std::{
     sync::{
         OnceLock,
@@ -8,6 +10,7 @@ use std::{
     thread,
 };
 
+use self::trial::Trial;
 use crate::conn::Time;
 
 /// Whether the task of a connection looks at its socket again before it sleeps.
@@ -16,12 +19,13 @@ use crate::conn::Time;
 /// processes of one machine, that is most of a call. So a task that expects input very soon yields, and looks again when the other tasks of
 /// its thread have had their turn, for a limited time.
 ///
-/// It looks only where that is likely to pay:
+/// It looks only where that pays:
 ///
 /// - The process has at least two processors. With one, the peer could not run meanwhile.
-/// - No other connection of the process is busy. With several, the thread has other work, and the tasks would look in turn.
-/// - The last waits were short, but long enough for a processor to sleep. On a busy machine none sleeps, and the peer needs this one.
-/// - Most looks of late found something. After misses, there are many waits without a look.
+/// - Most waits of late were short, and in most of them no other connection of the process was driven. Where several are busy, the thread has
+///   other work.
+/// - More bytes arrive with looks than without. The task tries both now and then: on a busy machine a look takes the processor from the peer,
+///   and nothing but a trial shows that.
 pub(super) struct BusyPoll {
     /// How long a task looks before it sleeps; zero if it never looks.
     limit: Time,
@@ -31,25 +35,32 @@ pub(super) struct BusyPoll {
     driven_last: &'static AtomicU64,
     /// When the task was woken last.
     woken_at: Time,
-    /// The number of waits that were worth a look, since a longer one or the wake of another connection.
-    worth_looks: u8,
-    /// Looks that found nothing, beyond half of those that found something.
-    misses: u8,
-    /// The number of wakes before the next look.
-    pause: u16,
-    /// The length of the next pause.
-    next_pause: u16,
+    /// Rises with each wait that is not worth a look, and falls with each other one.
+    doubts: u8,
+    stage: Stage,
+    /// True if the task looks before it sleeps.
+    looks: bool,
+    /// The last decision.
+    decided: bool,
+    /// How many wakes it holds.
+    hold: u32,
     looking: Option<Looking>,
-    /// True after a miss, until the task sleeps.
+    /// True after a look in vain, until the task sleeps.
     gave_up: bool,
+}
+
+/// How it is decided whether the task looks.
+enum Stage {
+    /// It is decided for so many wakes.
+    Settled(u32),
+    Trying(Trial),
 }
 
 /// A task that looks.
 #[derive(Clone, Copy)]
 struct Looking {
-    since: Time,
-    /// The last look; none before the first.
-    last: Option<Time>,
+    /// The first look; none before it.
+    since: Option<Time>,
     looks: u16,
 }
 
@@ -61,16 +72,17 @@ impl BusyPoll {
     }
 
     /// The same, beside other connections that note their wakes in `driven_last`, and whatever processors there are.
-    pub(super) fn beside(limit: Time, number: u64, driven_last: &'static AtomicU64) -> Self {
+    fn beside(limit: Time, number: u64, driven_last: &'static AtomicU64) -> Self {
         Self {
             limit,
             number,
             driven_last,
             woken_at: Time::ZERO,
-            worth_looks: 0,
-            misses: 0,
-            pause: 0,
-            next_pause: FIRST_PAUSE,
+            doubts: 0,
+            stage: Stage::Settled(FIRST_HOLD),
+            looks: false,
+            decided: false,
+            hold: FIRST_HOLD,
             looking: None,
             gave_up: false,
         }
@@ -79,35 +91,69 @@ impl BusyPoll {
     /// Notes that the task was woken, or has found something.
     #[inline]
     pub(super) fn note_wake(&mut self, now: Time) {
-        if self.limit.is_zero() || self.gave_up {
-            return;
+        // A round after a look in vain is no wake.
+        if !self.limit.is_zero() && !self.gave_up {
+            self.decide(now);
         }
+    }
+
+    fn decide(&mut self, now: Time) {
         let is_only = self.was_driven_last();
         if !is_only {
             self.driven_last.store(self.number, Ordering::Relaxed);
         }
         let wait = now.saturating_sub(self.woken_at);
         self.woken_at = now;
-        if !is_only || wait > SHORT_WAIT {
-            self.worth_looks = 0;
-        } else if wait >= SLEEP {
-            self.worth_looks = self.worth_looks.saturating_add(1);
+        if is_only && wait <= SHORT_WAIT {
+            self.doubts = self.doubts.saturating_sub(1);
+        } else {
+            self.doubts = (self.doubts + DOUBT).min(2 * DOUBTS);
         }
-        self.pause = self.pause.saturating_sub(1);
+        if self.doubts >= DOUBTS {
+            self.looks = false;
+            self.decided = false;
+            self.hold = FIRST_HOLD;
+            self.stage = Stage::Settled(FIRST_HOLD);
+            return;
+        }
+        match &mut self.stage {
+            Stage::Settled(0) => {
+                self.stage = Stage::Trying(Trial::new());
+                self.looks = false;
+            }
+            Stage::Settled(left) => *left -= 1,
+            Stage::Trying(trial) => match trial.note_wake(wait) {
+                None => self.looks = trial.looks(),
+                Some(looks) => {
+                    // A trial may be wrong, so a decision that is new is soon tried again.
+                    self.hold = match looks == self.decided {
+                        true => (2 * self.hold).min(LONGEST_HOLD),
+                        false => FIRST_HOLD,
+                    };
+                    self.decided = looks;
+                    self.looks = looks;
+                    self.stage = Stage::Settled(self.hold);
+                }
+            },
+        }
+    }
+
+    /// Notes that so many bytes have arrived.
+    #[inline]
+    pub(super) fn note_read(&mut self, bytes: usize) {
+        if let Stage::Trying(trial) = &mut self.stage {
+            trial.note_read(bytes);
+        }
     }
 
     /// True if the task is to look before it sleeps.
     #[inline]
     pub(super) fn begin(&mut self) -> bool {
-        if self.gave_up {
-            self.gave_up = false;
-            return false;
-        }
-        let begins = !self.limit.is_zero() && self.worth_looks >= WORTH_LOOKS && self.pause == 0;
+        let gave_up = std::mem::take(&mut self.gave_up);
+        let begins = self.looks && !gave_up;
         if begins {
             self.looking = Some(Looking {
-                since: self.woken_at,
-                last: None,
+                since: None,
                 looks: 0,
             });
         }
@@ -125,34 +171,20 @@ impl BusyPoll {
         let Some(looking) = &mut self.looking else {
             return false;
         };
-        let is_late = looking.last.is_some_and(|last| now.saturating_sub(last) > LATE);
-        if looking.last.is_none() {
-            looking.since = now;
-        }
-        let is_over = now.saturating_sub(looking.since) >= self.limit || looking.looks >= MAX_LOOKS;
-        looking.last = Some(now);
+        let since = *looking.since.get_or_insert(now);
         looking.looks += 1;
-        if !is_late && !is_over && self.was_driven_last() {
+        let is_over = now.saturating_sub(since) >= self.limit || looking.looks > MAX_LOOKS;
+        if !is_over && self.was_driven_last() {
             return true;
         }
         self.looking = None;
         self.gave_up = true;
-        // The OS or another task took the thread: the machine is busy.
-        self.misses = if is_late { MISSES } else { self.misses + 2 };
-        if self.misses >= MISSES {
-            self.misses = 0;
-            self.worth_looks = 0;
-            self.pause = self.next_pause;
-            self.next_pause = (2 * self.next_pause).min(LONGEST_PAUSE);
-        }
         false
     }
 
-    /// Notes that the task found something, or that it stopped looking for another reason.
+    /// Notes that the task found something, or that it is wanted.
     pub(super) fn found(&mut self) {
         self.looking = None;
-        self.misses = self.misses.saturating_sub(1);
-        self.next_pause = (self.next_pause / 2).max(FIRST_PAUSE);
     }
 
     fn was_driven_last(&self) -> bool {
@@ -171,27 +203,23 @@ static DRIVEN_LAST: AtomicU64 = AtomicU64::new(0);
 
 /// The longest wait that is worth a look.
 const SHORT_WAIT: Time = Time::from_micros(150);
-/// The shortest one. A processor that sleeps takes longer to wake.
-const SLEEP: Time = Time::from_micros(25);
-/// The number of waits worth a look before the first look, and before looking again after a pause.
-const WORTH_LOOKS: u8 = 4;
-/// The longest time between two looks. Beyond it the thread, or its processor, has other work, and would not have slept.
-const LATE: Time = Time::from_micros(20);
+/// What a wait adds that is not worth a look. A wait that is takes one away.
+const DOUBT: u8 = 8;
+/// From here on the task does not look: more than one wait of nine is not worth it.
+const DOUBTS: u8 = 64;
+/// How many wakes a new decision holds, and one that many trials have confirmed.
+const FIRST_HOLD: u32 = 64;
+const LONGEST_HOLD: u32 = 16 * 1024;
 /// The most looks in a row, where the clock stands still.
 const MAX_LOOKS: u16 = 500;
-/// Misses before a pause. A miss counts two, and each look that found something takes one back.
-const MISSES: u8 = 8;
-/// The pause after the first misses, and the longest one after further misses, in wakes.
-const FIRST_PAUSE: u16 = 16;
-const LONGEST_PAUSE: u16 = 4096;
 
 #[cfg(test)]
 impl BusyPoll {
-    /// The decisions of a connection that is the only one, and whose last waits were worth a look.
+    /// The decisions of a connection that is the only one, and for which looks pay.
     pub(super) fn eager(limit: Time) -> Self {
         let driven_last = Box::leak(Box::new(AtomicU64::new(1)));
         Self {
-            worth_looks: WORTH_LOOKS,
+            looks: true,
             ..Self::beside(limit, 1, driven_last)
         }
     }
@@ -202,130 +230,139 @@ mod tests {
     use super::*;
 
     const LIMIT: Time = Time::from_micros(50);
+    const MICROSECOND: Time = Time::from_micros(1);
 
-    /// The decisions of a connection, beside `other`.
+    /// The decisions of two connections of one process.
     fn two() -> (BusyPoll, BusyPoll) {
         let driven_last: &AtomicU64 = Box::leak(Box::default());
         let new = |number| BusyPoll::beside(LIMIT, number, driven_last);
         (new(1), new(2))
     }
 
-    /// Wakes it as often as the first look needs, a short wait apart. Returns the time of the last wake.
-    fn wake_often(poll: &mut BusyPoll, mut now: Time) -> Time {
-        for _ in 0..=WORTH_LOOKS {
-            now += SHORT_WAIT;
-            poll.note_wake(now);
+    /// Wakes the task `wakes` times, a byte at a time. A wait lasts as long as `wait` says of a task that looks, or does not.
+    fn run(poll: &mut BusyPoll, now: &mut Time, wakes: u32, wait: impl Fn(bool) -> Time) {
+        for _ in 0..wakes {
+            *now += wait(poll.looks);
+            poll.note_read(1);
+            poll.note_wake(*now);
         }
-        now
     }
 
-    /// Looks until it gives up, each time a microsecond later. Returns how long that took.
-    fn miss(poll: &mut BusyPoll, begun: Time) -> Time {
-        let mut now = begun;
-        while poll.missed(now) {
-            now += Time::from_micros(1);
+    /// How many wakes it takes until a task has looked and then looks steadily.
+    fn until_it_looks(poll: &mut BusyPoll, now: &mut Time, wait: impl Fn(bool) -> Time) -> u32 {
+        let mut wakes = 0;
+        while !(poll.looks && matches!(poll.stage, Stage::Settled(_))) {
+            run(poll, now, 1, &wait);
+            wakes += 1;
+            assert!(wakes < 10_000, "it never looks");
         }
-        assert!(!poll.begin(), "it sleeps first");
-        now - begun
+        wakes
+    }
+
+    fn pays(looks: bool) -> Time {
+        if looks { 10 * MICROSECOND } else { 60 * MICROSECOND }
+    }
+
+    fn costs(looks: bool) -> Time {
+        if looks { 60 * MICROSECOND } else { 30 * MICROSECOND }
     }
 
     #[test]
-    fn looks_after_short_waits_and_for_a_limited_time() {
+    fn looks_where_that_brings_more_bytes() {
         let (mut poll, _) = two();
-        assert!(!poll.begin(), "nothing is known of its waits");
-        let now = wake_often(&mut poll, Time::ZERO);
+        let mut now = Time::ZERO;
+        assert!(!poll.begin(), "nothing is known");
+        until_it_looks(&mut poll, &mut now, pays);
         assert!(poll.begin());
         assert!(poll.is_looking());
-        assert_eq!(miss(&mut poll, now), LIMIT);
-        assert!(!poll.is_looking());
-        poll.note_wake(now + SHORT_WAIT);
-        assert!(poll.begin(), "one miss is no reason to stop");
         poll.found();
-        poll.note_wake(now + 2 * SHORT_WAIT + Time::from_micros(1));
-        assert!(!poll.begin(), "the last wait was long");
+        assert!(!poll.is_looking());
+        assert!(poll.begin());
     }
 
     #[test]
-    fn never_looks_without_a_limit() {
-        let mut poll = BusyPoll::beside(Time::ZERO, 1, Box::leak(Box::default()));
-        wake_often(&mut poll, Time::ZERO);
-        assert!(!poll.begin());
+    fn does_not_look_where_that_brings_fewer_bytes_or_as_many() {
+        for wait in [costs, |_| 40 * MICROSECOND] {
+            let (mut poll, _) = two();
+            let (mut now, mut looked) = (Time::ZERO, 0);
+            for _ in 0..100_000 {
+                run(&mut poll, &mut now, 1, wait);
+                looked += u32::from(poll.looks);
+            }
+            assert!((1..2_000).contains(&looked), "it tries, and seldom: {looked}");
+        }
+    }
+
+    #[test]
+    fn changes_its_mind_when_the_machine_becomes_busy() {
+        let (mut poll, _) = two();
+        let mut now = Time::ZERO;
+        until_it_looks(&mut poll, &mut now, pays);
+        run(&mut poll, &mut now, 100_000, pays);
+        run(&mut poll, &mut now, LONGEST_HOLD + 1_000, costs);
+        assert!(!poll.looks);
+    }
+
+    #[test]
+    fn a_wrong_trial_does_not_hold_for_long() {
+        let (mut poll, _) = two();
+        let mut now = Time::ZERO;
+        until_it_looks(&mut poll, &mut now, pays);
+        run(&mut poll, &mut now, 100_000, pays);
+        while poll.looks || matches!(poll.stage, Stage::Trying(_)) {
+            run(&mut poll, &mut now, 1, costs);
+        }
+        assert!(until_it_looks(&mut poll, &mut now, pays) < 5 * FIRST_HOLD);
+    }
+
+    #[test]
+    fn looks_for_a_limited_time() {
+        let (mut poll, _) = two();
+        let mut now = Time::ZERO;
+        until_it_looks(&mut poll, &mut now, pays);
+        assert!(poll.begin());
+        let begun = now;
+        while poll.missed(now) {
+            now += MICROSECOND;
+        }
+        assert_eq!(now - begun, LIMIT);
+        assert!(!poll.begin(), "it sleeps first");
+        assert!(poll.begin());
+        let looks = (0..).take_while(|_| poll.missed(now)).count();
+        assert_eq!(looks, usize::from(MAX_LOOKS), "the clock stands still");
+    }
+
+    #[test]
+    fn does_not_look_for_what_comes_late() {
+        let (mut poll, _) = two();
+        let mut now = Time::ZERO;
+        until_it_looks(&mut poll, &mut now, pays);
+        run(&mut poll, &mut now, 1, |_| 2 * SHORT_WAIT);
+        assert!(poll.looks, "one late wait is no reason to stop");
+        run(&mut poll, &mut now, 20, |_| 2 * SHORT_WAIT);
+        assert!(!poll.looks);
     }
 
     #[test]
     fn does_not_look_beside_another_busy_connection() {
         let (mut poll, mut other) = two();
-        let now = wake_often(&mut poll, Time::ZERO);
+        let mut now = Time::ZERO;
+        until_it_looks(&mut poll, &mut now, pays);
         assert!(poll.begin());
         other.note_wake(now);
         assert!(!poll.missed(now), "the other one is driven meanwhile");
-        for turn in 1..100 {
-            poll.note_wake(now + turn * SHORT_WAIT);
-            assert!(!poll.begin());
-            other.note_wake(now + turn * SHORT_WAIT);
-            assert!(!other.begin());
+        assert!(!poll.begin());
+        for turn in 0..1_000 {
+            run(&mut poll, &mut now, 1, pays);
+            other.note_wake(now);
+            assert!(turn < 10 || !poll.looks && !other.looks);
         }
     }
 
     #[test]
-    fn stops_when_its_thread_has_other_work() {
-        let (mut poll, _) = two();
-        let now = wake_often(&mut poll, Time::ZERO);
-        assert!(poll.begin());
-        assert!(poll.missed(now));
-        assert!(!poll.missed(now + LATE + Time::from_micros(1)));
-        assert!(poll.pause > 0);
-    }
-
-    #[test]
-    fn does_not_look_where_no_processor_sleeps() {
-        let (mut poll, _) = two();
-        for turn in 1..100 {
-            poll.note_wake(turn * (SLEEP - Time::from_micros(1)));
-            assert!(!poll.begin());
-        }
-    }
-
-    #[test]
-    fn stops_where_the_clock_stands_still() {
-        let (mut poll, _) = two();
-        let now = wake_often(&mut poll, Time::ZERO);
-        assert!(poll.begin());
-        let looks = (0..).take_while(|_| poll.missed(now)).count();
-        assert_eq!(looks, usize::from(MAX_LOOKS));
-    }
-
-    #[test]
-    fn misses_make_pauses_that_become_longer_until_a_look_finds_something() {
-        let (mut poll, _) = two();
-        let mut now = wake_often(&mut poll, Time::ZERO);
-        let mut pauses = Vec::new();
-        for _ in 0..12 {
-            let mut pause = 0;
-            while !poll.begin() {
-                now += SHORT_WAIT;
-                poll.note_wake(now);
-                pause += 1;
-            }
-            pauses.push(pause);
-            for _ in 1..MISSES / 2 {
-                miss(&mut poll, now);
-                assert!(poll.begin(), "it was not enough of misses");
-            }
-            miss(&mut poll, now);
-        }
-        let (first, longest) = (i32::from(FIRST_PAUSE), i32::from(LONGEST_PAUSE));
-        // After a pause it needs the waits before it, too.
-        let expected = std::iter::once(0).chain((0..).map(|power| longest.min(first << power)));
-        assert!(pauses.iter().copied().eq(expected.take(12)), "{pauses:?}");
-        while !poll.begin() {
-            now += SHORT_WAIT;
-            poll.note_wake(now);
-        }
-        assert_eq!(poll.next_pause, LONGEST_PAUSE);
-        for _ in 0..12 {
-            poll.found();
-        }
-        assert_eq!(poll.next_pause, FIRST_PAUSE);
+    fn never_looks_without_a_limit() {
+        let mut poll = BusyPoll::beside(Time::ZERO, 1, Box::leak(Box::default()));
+        run(&mut poll, &mut Time::ZERO.clone(), 10_000, pays);
+        assert!(!poll.begin());
     }
 }
