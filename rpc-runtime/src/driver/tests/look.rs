@@ -53,26 +53,40 @@ impl ByteStream for Unheard {
     }
 }
 
-/// A connection whose task looks from the beginning, its other end, and how often its socket was asked.
-fn looking(
-    side: Side,
-) -> (
-    Arc<SharedConnection>,
-    Arc<Baton<Unheard>>,
-    DuplexStream,
-    Arc<Mutex<u32>>,
-) {
-    let (inner, other) = duplex(64 * 1024);
-    let asked = Arc::default();
-    let stream = Unheard {
-        inner,
-        asks: false,
-        asked: Arc::clone(&asked),
-    };
-    let shared = shared(side);
-    let mut driver = Driver::new(stream, Arc::clone(&shared), MAX_FRAME, WRITE_LEN);
-    driver.busy_poll = BusyPoll::eager(Time::from_micros(50));
-    (shared, Baton::of(driver), other, asked)
+/// A connection whose task looks from the beginning.
+struct Looking {
+    shared: Arc<SharedConnection>,
+    baton: Arc<Baton<Unheard>>,
+    /// The other end of its socket.
+    other: DuplexStream,
+    /// How often its socket was asked.
+    asked: Arc<Mutex<u32>>,
+}
+
+impl Looking {
+    fn new(side: Side) -> Self {
+        let (inner, other) = duplex(64 * 1024);
+        let asked = Arc::default();
+        let stream = Unheard {
+            inner,
+            asks: false,
+            asked: Arc::clone(&asked),
+        };
+        let shared = shared(side);
+        let mut driver = Driver::new(stream, Arc::clone(&shared), MAX_FRAME, WRITE_LEN);
+        driver.busy_poll = BusyPoll::eager(Time::from_micros(50));
+        let baton = Baton::of(driver);
+        Self {
+            shared,
+            baton,
+            other,
+            asked,
+        }
+    }
+
+    fn asked(&self) -> u32 {
+        *self.asked.lock().unwrap()
+    }
 }
 
 fn round(baton: &Baton<Unheard>, after: After) -> Round {
@@ -81,13 +95,13 @@ fn round(baton: &Baton<Unheard>, after: After) -> Round {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_finds_its_reply_although_the_runtime_does_not_hear_of_it() {
-    let (client, baton, other, _) = looking(Side::Connector);
+    let client = Looking::new(Side::Connector);
     let server = shared(Side::Acceptor);
-    tokio::spawn(Drive::new(baton));
-    tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME));
+    tokio::spawn(Drive::new(client.baton));
+    tokio::spawn(drive(client.other, Arc::clone(&server), MAX_FRAME));
     tokio::spawn(echo(server));
     let message = Bytes::from_static(b"looked for");
-    let called = timeout(Duration::from_secs(60), call(&client, &message)).await;
+    let called = timeout(Duration::from_secs(60), call(&client.shared, &message)).await;
     let reply = called.expect("the task has looked").unwrap();
     let echoed = <Bytes as prost::Message>::decode(reply.payload.into_bytes()).unwrap();
     assert_eq!(echoed, message);
@@ -95,54 +109,62 @@ async fn a_client_finds_its_reply_although_the_runtime_does_not_hear_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_finds_a_request_although_the_runtime_does_not_hear_of_it() {
-    let (server, baton, other, _) = looking(Side::Acceptor);
+    let server = Looking::new(Side::Acceptor);
     let client = shared(Side::Connector);
-    tokio::spawn(drive(other, Arc::clone(&client), MAX_FRAME));
-    tokio::spawn(Drive::new(baton));
-    tokio::spawn(echo(server));
+    tokio::spawn(drive(server.other, Arc::clone(&client), MAX_FRAME));
+    tokio::spawn(Drive::new(server.baton));
+    tokio::spawn(echo(server.shared));
     let called = timeout(Duration::from_secs(60), call(&client, &Bytes::new())).await;
     called.expect("the task has looked").unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_looks_only_while_a_call_is_open() {
-    let (client, baton, _other, asked) = looking(Side::Connector);
-    assert_eq!(round(&baton, After::Wake), Round::Moved, "the HELLO goes out");
-    assert_eq!(round(&baton, After::Round), Round::Idle);
-    assert_eq!(round(&baton, After::Wake), Round::Idle);
-    assert_eq!(*asked.lock().unwrap(), 0);
-    start(&client, &Bytes::new()).await.unwrap();
-    assert_eq!(round(&baton, After::Wake), Round::Moved, "the call goes out");
-    assert_eq!(round(&baton, After::Round), Round::Idle);
-    assert_eq!(round(&baton, After::Wake), Round::Idle);
-    assert_eq!(*asked.lock().unwrap(), 1);
+    let client = Looking::new(Side::Connector);
+    assert_eq!(
+        round(&client.baton, After::Wake),
+        Round::Moved,
+        "the HELLO goes out"
+    );
+    assert_eq!(round(&client.baton, After::Round), Round::Idle);
+    assert_eq!(round(&client.baton, After::Wake), Round::Idle);
+    assert_eq!(client.asked(), 0);
+    start(&client.shared, &Bytes::new()).await.unwrap();
+    assert_eq!(
+        round(&client.baton, After::Wake),
+        Round::Moved,
+        "the call goes out"
+    );
+    assert_eq!(round(&client.baton, After::Round), Round::Idle);
+    assert_eq!(round(&client.baton, After::Wake), Round::Idle);
+    assert_eq!(client.asked(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_due_while_a_task_looks_is_done_before_it_sleeps() {
-    let (client, baton, _other, asked) = looking(Side::Connector);
-    start(&client, &Bytes::new()).await.unwrap();
-    assert_eq!(round(&baton, After::Wake), Round::Moved);
-    assert_eq!(round(&baton, After::Round), Round::Idle);
-    assert_eq!(round(&baton, After::Wake), Round::Idle);
-    assert_eq!(*asked.lock().unwrap(), 1, "it looks");
-    assert!(client.with(|conn, _| conn.takes_calls()));
+    let client = Looking::new(Side::Connector);
+    start(&client.shared, &Bytes::new()).await.unwrap();
+    assert_eq!(round(&client.baton, After::Wake), Round::Moved);
+    assert_eq!(round(&client.baton, After::Round), Round::Idle);
+    assert_eq!(round(&client.baton, After::Wake), Round::Idle);
+    assert_eq!(client.asked(), 1, "it looks");
+    assert!(client.shared.with(|conn, _| conn.takes_calls()));
     advance(Limits::default().handshake_timeout + Duration::from_secs(1)).await;
     // The wake of the timer, which a look takes for its own.
-    assert_ne!(round(&baton, After::Wake), Round::Idle);
-    assert!(client.with(|conn, _| !conn.takes_calls()));
+    assert_ne!(round(&client.baton, After::Wake), Round::Idle);
+    assert!(client.shared.with(|conn, _| !conn.takes_calls()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_looks_takes_a_call_up_at_once() {
-    let (client, baton, _other, _) = looking(Side::Connector);
-    start(&client, &Bytes::new()).await.unwrap();
-    assert_eq!(round(&baton, After::Wake), Round::Moved);
-    assert_eq!(round(&baton, After::Round), Round::Idle);
-    assert_eq!(round(&baton, After::Wake), Round::Idle);
-    start(&client, &Bytes::new()).await.unwrap();
+    let client = Looking::new(Side::Connector);
+    start(&client.shared, &Bytes::new()).await.unwrap();
+    assert_eq!(round(&client.baton, After::Wake), Round::Moved);
+    assert_eq!(round(&client.baton, After::Round), Round::Idle);
+    assert_eq!(round(&client.baton, After::Wake), Round::Idle);
+    start(&client.shared, &Bytes::new()).await.unwrap();
     assert_eq!(
-        round(&baton, After::Wake),
+        round(&client.baton, After::Wake),
         Round::Moved,
         "the second call goes out"
     );
