@@ -143,7 +143,7 @@ mod limits_page {
             "KiB" => bytes(10),
             "MiB" => bytes(20),
             "GiB" => bytes(30),
-            "s" => format!("{number}s"),
+            "s" | "µs" => format!("{number}{unit}"),
             _ if number == "unlimited" => "None".to_owned(),
             _ => number,
         }

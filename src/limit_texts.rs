@@ -28,7 +28,7 @@ const SETTERS: [(&str, &str); 9] = [
 ];
 
 /// Settings at which nothing fails, and why. A new setting is not for this list if an error, a status or a warning comes from it.
-const NOTHING_FAILS: [(&str, &str); 10] = [
+const NOTHING_FAILS: [(&str, &str); 12] = [
     (
         "Limits::keep_alive",
         "the peer is asked then; dead_after bounds its answer",
@@ -38,6 +38,8 @@ const NOTHING_FAILS: [(&str, &str); 10] = [
         "the connection has ended, and its calls with it",
     ),
     ("Limits::max_stream_window", "the sender waits"),
+    ("ClientBuilder::busy_poll", "a task sleeps then"),
+    ("ServerBuilder::busy_poll", "a task sleeps then"),
     ("ServerBuilder::workers", "a number of threads"),
     (
         "Builder::metrics",
