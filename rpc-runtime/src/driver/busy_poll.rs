@@ -53,7 +53,8 @@ pub(super) struct BusyPoll {
 enum Stage {
     /// It is decided for so many wakes.
     Settled(u32),
-    Trying(Trial),
+    /// Boxed, because a connection that is idle has none.
+    Trying(Box<Trial>),
 }
 
 /// A task that looks.
@@ -118,7 +119,7 @@ impl BusyPoll {
         }
         match &mut self.stage {
             Stage::Settled(0) => {
-                self.stage = Stage::Trying(Trial::new());
+                self.stage = Stage::Trying(Box::new(Trial::new()));
                 self.looks = false;
             }
             Stage::Settled(left) => *left -= 1,
