@@ -19,9 +19,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct Faults {
     child: Child,
     admin: String,
-    /// What it prints on stdout: its addresses, and who is faulty.
+    /// The lines on stdout: the server's addresses, and the faulty client.
     told: Lines,
-    /// What it and its callers print on stderr: the log, and errors of calls.
+    /// The lines on stderr: the log, and errors of calls.
     logged: Lines,
 }
 

@@ -48,7 +48,7 @@ fn copy(from: &Path, to: &Path, line_break: &str) {
     }
 }
 
-/// What the generator makes of `case` with this line break: its files or its message.
+/// Generates `case` with this line break. Returns the files, or the error's message.
 fn outcome(case: &Path, line_break: &str) -> Result<Files, String> {
     let folder = TempDir::new();
     if case.is_dir() {

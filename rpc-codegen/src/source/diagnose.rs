@@ -50,9 +50,7 @@ fn with_syntax_help(problem: Problem) -> Problem {
         .is_some_and(|help| help.starts_with("imports may not contain"))
     {
         // The parser calls this a group's name.
-        problem.with_message("this is not the name of a file").with_help(
-            "write its path below an include path, with slashes: `import \"shop/v1/orders.proto\";`",
-        )
+        not_a_name(problem)
     } else {
         problem
     }

@@ -116,9 +116,9 @@ impl Service for Sampled {
 struct TwoHops {
     first: Running,
     second: Running,
-    /// What the handlers of the first one see.
+    /// The trace contexts that the first server's handlers see.
     sampled: Sampled,
-    /// What those of the second one see.
+    /// The same of the second server.
     last: Sampled,
 }
 

@@ -140,8 +140,8 @@ impl<C> ClientBuilder<C> {
     /// Limits how long the task of a connection looks at its socket again before it sleeps; zero for never. Default: 50 µs.
     ///
     /// While calls are under way, and the last answers came quickly, the task yields and looks again, so that neither the thread nor its
-    /// processor has to wake for the answer. It stops looking where that does not pay: with one processor, with other busy connections or
-    /// tasks in the process, and with answers that take longer. Only sockets of Unix systems are looked at. Servers have
+    /// processor has to wake for the answer. It does not look where that does not pay: with one processor, beside other busy connections of
+    /// the process, beside busy programs, and for answers that take longer. Only sockets of Unix systems are looked at. Servers have
     /// [`ServerBuilder::busy_poll`](crate::server::ServerBuilder::busy_poll). See docs/explanation/performance.md for figures.
     ///
     /// ```

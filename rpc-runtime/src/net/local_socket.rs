@@ -37,9 +37,7 @@ impl LocalSocket {
         }
         Ok(self.seen)
     }
-}
 
-impl LocalSocket {
     /// Reads what the OS holds: see [`os::read_tcp_now`].
     pub(super) fn read_now(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         os::read_local_now(&self.stream, buf)

@@ -7,8 +7,8 @@ use tokio::time::{advance, timeout};
 use super::*;
 
 /// A socket of whose input the runtime never hears: a read that does not ask for it finds nothing.
-struct Unheard {
-    inner: DuplexStream,
+pub(super) struct Unheard {
+    pub(super) inner: DuplexStream,
     asks: bool,
     /// How often it was asked.
     asked: Arc<Mutex<u32>>,
@@ -22,20 +22,6 @@ impl AsyncRead for Unheard {
         }
         *this.asked.lock().unwrap() += 1;
         Pin::new(&mut this.inner).poll_read(&mut Context::from_waker(Waker::noop()), buf)
-    }
-}
-
-impl AsyncWrite for Unheard {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
