@@ -116,9 +116,9 @@ impl Service for Sampled {
 struct TwoHops {
     first: Running,
     second: Running,
-    /// The trace contexts that the first server's handlers see.
+    /// The service of the first server.
     sampled: Sampled,
-    /// The same of the second server.
+    /// That of the second one.
     last: Sampled,
 }
 
