@@ -137,6 +137,7 @@
 //! | read what was counted: calls, latencies, connections | [`metrics`] |
 //! | send data beside a message | [`Metadata`] |
 //! | follow a call from process to process, and see its spans | [`trace`] |
+//! | find servers by a name, and balance calls over them | [`discover`] |
 //! | encrypt, and know who calls | the module `tls`, with the feature of that name |
 //! | test a service under faults | the module `sim`, with the feature of that name |
 //! | call a server that speaks another protocol, such as gRPC | [`protocol`] |
@@ -157,6 +158,7 @@ pub mod client;
 #[doc(hidden)]
 pub mod codegen;
 mod conn;
+pub mod discover;
 mod driver;
 #[cfg(any(test, fuzzing))]
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
