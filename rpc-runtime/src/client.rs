@@ -7,6 +7,7 @@ mod bridge_plan;
 mod builder;
 mod call;
 mod channel;
+mod cluster;
 mod connection_failure;
 mod credentials;
 mod deadline;
@@ -28,8 +29,9 @@ pub use crate::api::account::{Account, DropReason};
 
 use self::{
     bridge_plan::{NO_PING, NO_TERMINATE},
-    call::{MakeCall, SendToken},
+    call::{BalancedCalls, MakeCall, SendToken},
     channel::{HadConnection, WaitFor, pool::ChannelPool},
+    cluster::Cluster,
     deadline::Deadline,
     token::Tokens,
 };
@@ -37,6 +39,7 @@ pub use self::{
     builder::ClientBuilder,
     call::{Call, ClientCall, OneWayCall, Receipt, Reply, Sender, Streaming, UnaryCall},
     channel::{ConnectionState, StateWatch},
+    cluster::{EndpointState, EndpointStatus},
 };
 pub(crate) use self::{call::CallProgress, channel::Channel};
 use crate::{
@@ -68,6 +71,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     channels: ChannelPool,
+    /// None of a client of one server at a time. Otherwise `channels` has no connection.
+    cluster: Option<Arc<Cluster>>,
     timeout: Option<Duration>,
     connect_timeout: Duration,
     fails_fast: bool,
@@ -130,6 +135,9 @@ impl Client {
         if let Some(known) = self.channel().procedures() {
             known.add(procedures);
         }
+        if let Some(cluster) = &self.cluster {
+            cluster.procedures().add(procedures);
+        }
         self
     }
 
@@ -141,6 +149,7 @@ impl Client {
     ) -> Self {
         Self {
             channels,
+            cluster: None,
             timeout,
             connect_timeout,
             fails_fast,
@@ -184,6 +193,23 @@ impl Client {
         }
     }
 
+    /// This client, whose calls go to the servers of `cluster`, with middleware around them. Its tokens are those that it has.
+    fn with_cluster(
+        self,
+        cluster: Arc<Cluster>,
+        mut layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
+    ) -> Self {
+        if let Some(tokens) = &self.tokens {
+            layers.push(Arc::new(SendToken(Arc::clone(tokens))));
+        }
+        let last = Box::new(BalancedCalls(Arc::clone(&cluster)));
+        Self {
+            chain: Some(Arc::new(Chain { layers, last })),
+            cluster: Some(cluster),
+            ..self
+        }
+    }
+
     /// This client with entries beside all its calls.
     fn with_metadata(self, metadata: Metadata) -> Self {
         let metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
@@ -207,6 +233,11 @@ impl Client {
             .connect_timeout
             .saturating_mul(addresses)
             .saturating_add(SPARE);
+        if let Some(cluster) = &self.cluster {
+            return cluster
+                .connect(&Deadline::new(Some(timeout), None, Instant::now()))
+                .await;
+        }
         for channel in self.channels.all() {
             let deadline = Deadline::new(Some(timeout), None, Instant::now());
             let connect = || channel.connected(WaitFor::FirstRound, HadConnection::No, deadline);
@@ -253,6 +284,11 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn ping(&self) -> Result<Duration, Error> {
+        if let Some(cluster) = &self.cluster {
+            let deadline = self.call().deadline(self.timeout);
+            let client = cluster.client_of_one(self.fails_fast, &deadline).await?;
+            return Box::pin(client.ping()).await;
+        }
         self.check_native(NO_PING)
             .map_err(|error| error.with_procedure(PING.path()))?;
         let deadline = self.call().deadline(self.timeout);
@@ -279,6 +315,9 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn flush(&self) -> Result<(), Error> {
+        if let Some(cluster) = &self.cluster {
+            return cluster.flush().await.map(drop);
+        }
         if self.channel().procedures().is_some() {
             // Bytes that a bridge still holds have not reached the operating system.
             return self.settled().await.map(drop);
@@ -313,6 +352,9 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn barrier(&self) -> Result<Account, Error> {
+        if let Some(cluster) = &self.cluster {
+            return cluster.barrier().await;
+        }
         if self.channel().procedures().is_some() {
             return self.settled().await;
         }
@@ -360,7 +402,11 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn settled_within(&self, timeout: impl Into<Option<Duration>>) -> Result<Account, Error> {
-        flush::settled(self, self.call().deadline(timeout.into())).await
+        let timeout = timeout.into();
+        if let Some(cluster) = &self.cluster {
+            return cluster.settled(timeout).await;
+        }
+        flush::settled(self, self.call().deadline(timeout)).await
     }
 
     /// Closes the client and all its clones: writes what was sent, and waits for open calls.
@@ -378,6 +424,9 @@ impl Client {
     ///
     /// Dropping the future stops waiting; the client closes all the same.
     pub async fn close(&self) -> Result<(), Error> {
+        if let Some(cluster) = &self.cluster {
+            return cluster.close().await.map(drop);
+        }
         let mut patience = self.timeout;
         if self.channel().procedures().is_some() {
             let begun = Instant::now();
@@ -400,7 +449,10 @@ impl Client {
     /// a moment later. `Ready` means that the connection was made and has not ended. If its runtime stands still, calls
     /// from other runtimes end at their deadlines.
     pub fn state(&self) -> ConnectionState {
-        self.channel().connection_state()
+        match &self.cluster {
+            Some(cluster) => cluster.state(),
+            None => self.channel().connection_state(),
+        }
     }
 
     /// Returns a watch that tells when [`Client::state`] changes.
@@ -410,6 +462,9 @@ impl Client {
 
     /// Counts the calls and bytes that all connections of the client hold now.
     pub fn load(&self) -> Load {
+        if let Some(cluster) = &self.cluster {
+            return cluster.load();
+        }
         self.channels
             .all()
             .map(|channel| channel.load())
@@ -420,7 +475,57 @@ impl Client {
     ///
     /// None while there is a connection, and before the first attempt.
     pub fn last_failure(&self) -> Option<Error> {
-        self.channel().last_failure()
+        match &self.cluster {
+            Some(cluster) => cluster.last_failure(),
+            None => self.channel().last_failure(),
+        }
+    }
+}
+
+/// Clients of several servers.
+impl Client {
+    /// Returns the servers of a client that follows a [resolver](crate::discover), in the resolver's order, each with its state, its load, and
+    /// the reason if it gets no calls. Empty for a client of one server at a time, and until the first call.
+    ///
+    /// ```
+    /// # fn show(client: &rpc_runtime::Client) {
+    /// for server in client.endpoints() {
+    ///     println!("{}: {:?}, {} calls in flight", server.endpoint.address(), server.status, server.in_flight);
+    /// }
+    /// # }
+    /// ```
+    pub fn endpoints(&self) -> Vec<EndpointState> {
+        let cluster = self.cluster.as_ref();
+        cluster.map(|cluster| cluster.endpoints()).unwrap_or_default()
+    }
+
+    /// Returns a client of one chosen server, by its address, as [`Client::endpoints`] has it; none if this client has no such server.
+    ///
+    /// It shares the connections of this client. It has its middleware, metadata and tokens, and its calls are not balanced.
+    ///
+    /// ```
+    /// # async fn example(client: rpc_runtime::Client) -> Result<(), rpc_runtime::Error> {
+    /// if let Some(one) = client.at("10.0.0.7:5005") {
+    ///     println!("{}", one.terminate().await?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn at(&self, address: &str) -> Option<Self> {
+        self.cluster.as_ref()?.client_at(address)
+    }
+
+    /// Tells all servers of a client that follows a [resolver](crate::discover) to terminate, at the same time, and waits for the report of
+    /// each. Beside each report is the address. Empty for a client of one server at a time: use [`Client::terminate`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops waiting; drains that have begun go on.
+    pub async fn terminate_all(&self) -> Vec<(String, Result<DrainReport, Error>)> {
+        match &self.cluster {
+            Some(cluster) => Box::pin(cluster.terminate()).await,
+            None => Vec::new(),
+        }
     }
 }
 

@@ -152,6 +152,7 @@ extern crate self as rpc_runtime;
 
 mod api;
 pub mod auth;
+pub mod balance;
 mod base;
 mod call_log;
 pub mod client;

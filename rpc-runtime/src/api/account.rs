@@ -46,6 +46,25 @@ impl Account {
         }
     }
 
+    /// Adds the numbers of another connection.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let sums = [
+            (&mut self.received, other.received),
+            (&mut self.handled, other.handled),
+            (&mut self.failed, other.failed),
+            (&mut self.expired, other.expired),
+        ];
+        for (sum, more) in sums {
+            *sum = sum.saturating_add(more);
+        }
+        for &(reason, more) in &other.dropped {
+            match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, sum)) => *sum = sum.saturating_add(more),
+                None => self.dropped.push((reason, more)),
+            }
+        }
+    }
+
     /// The number of one-way calls that the server has read whole.
     pub fn received(&self) -> u64 {
         self.received

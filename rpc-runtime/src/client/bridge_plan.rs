@@ -19,6 +19,8 @@ pub(super) struct BridgePlan<'a> {
     pub(super) security: &'a ClientSecurity,
     pub(super) connector: Option<&'a Connector>,
     pub(super) limits: &'a Limits,
+    /// What the client may call at such servers.
+    pub(super) procedures: Arc<KnownProcedures>,
     /// What the builder was given that works with our own protocol only, and what to do instead.
     pub(super) misfit: Option<&'static str>,
 }
@@ -26,7 +28,7 @@ pub(super) struct BridgePlan<'a> {
 impl BridgePlan<'_> {
     /// Gives each of `places` whose scheme belongs to a bridge to that. Returns the procedures that it may call, if there is one.
     pub(super) fn apply(&self, places: &mut [AddressEntry]) -> Option<Arc<KnownProcedures>> {
-        let procedures = Arc::new(KnownProcedures::default());
+        let procedures = Arc::clone(&self.procedures);
         let mut is_bridged = false;
         for place in places {
             if let Some(target) = self.target(&place.address, &procedures) {

@@ -1,10 +1,13 @@
 //! ClientBuilder: the configuration of a client.
 
+mod cluster;
+
 use std::{fmt, future::Future, io, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::cluster::ClusterChoice;
 use super::{
     Client, ClientCall,
     acceptor::{Bridge, CallbackServices, StreamAcceptor},
@@ -15,6 +18,7 @@ use super::{
         pool::ChannelPool,
     },
     credentials::{CheckedCredentials, Credentials, TokenChoice},
+    known_procedures::KnownProcedures,
     token::TokenSource,
 };
 use crate::{
@@ -59,6 +63,7 @@ pub struct ClientBuilder<C = Client> {
     busy_poll: Duration,
     connector: Option<Connector>,
     bridges: Vec<Arc<dyn Bridge>>,
+    cluster: ClusterChoice,
     layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
     metadata: Metadata,
     credentials: Credentials,
@@ -96,6 +101,7 @@ impl<C> ClientBuilder<C> {
             busy_poll: BUSY_POLL,
             connector: None,
             bridges: Vec::new(),
+            cluster: ClusterChoice::default(),
             layers: Vec::new(),
             metadata: Metadata::new(),
             credentials: Credentials::default(),
@@ -394,7 +400,7 @@ impl<C> ClientBuilder<C> {
     /// Dropping the future gives up the attempt.
     pub async fn connect(self) -> Result<C, Error>
     where
-        C: From<Client>,
+        C: From<Client> + 'static,
     {
         let client = self.client();
         // Made first, because a generated client says which procedures it calls.
@@ -408,7 +414,7 @@ impl<C> ClientBuilder<C> {
     /// A call that finds no server tries again until its deadline. With an invalid address every call fails.
     pub fn connect_lazy(self) -> C
     where
-        C: From<Client>,
+        C: From<Client> + 'static,
     {
         self.client().into()
     }
@@ -441,7 +447,18 @@ impl<C> ClientBuilder<C> {
         self
     }
 
-    fn client(mut self) -> Client {
+    fn client(mut self) -> Client
+    where
+        C: 'static,
+    {
+        if let Some(resolver) = self.cluster.resolver.take() {
+            return self.cluster(resolver);
+        }
+        self.plain(Arc::default())
+    }
+
+    /// Makes a client of one server at a time.
+    pub(super) fn plain(mut self, procedures: Arc<KnownProcedures>) -> Client {
         if let Some(connector) = &self.connector {
             for place in &mut self.places {
                 place.target = ConnectTarget::Custom(connector.clone(), Arc::clone(&place.address));
@@ -457,6 +474,7 @@ impl<C> ClientBuilder<C> {
             }
         }
         let plan = BridgePlan {
+            procedures,
             bridges: &self.bridges,
             security: &self.security,
             connector: self.connector.as_ref(),
@@ -538,6 +556,7 @@ impl<C> Clone for ClientBuilder<C> {
             callbacks: self.callbacks.clone(),
             connector: self.connector.clone(),
             bridges: self.bridges.clone(),
+            cluster: self.cluster.clone(),
             layers: self.layers.clone(),
             metadata: self.metadata.clone(),
             credentials: self.credentials.clone(),

@@ -1,5 +1,6 @@
 //! Call: the options of one call, and the call itself.
 
+mod balanced;
 mod client_call;
 mod control;
 mod in_flight;
@@ -28,6 +29,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 pub(crate) use self::client_call::CallProgress;
+pub(super) use self::{balanced::BalancedCalls, layered::MakeCall, send_token::SendToken};
 use self::{
     client_call::CallKind,
     in_flight::{CallClass, InFlightCall},
@@ -43,7 +45,6 @@ pub use self::{
     client_call::ClientCall, one_way::OneWayCall, receipt::Receipt, reply::Reply, sender::Sender,
     streaming::Streaming, unary::UnaryCall,
 };
-pub(super) use self::{layered::MakeCall, send_token::SendToken};
 use super::{
     Channel, Client,
     channel::connection::ClientConnection,
@@ -92,6 +93,8 @@ pub struct Call<'a> {
     priority: Option<Priority>,
     /// None: as the client is configured.
     fails_fast: Option<bool>,
+    /// None: as the procedure says.
+    may_repeat: Option<bool>,
     /// None: no rare option is set.
     more: Option<Box<ExtraOptions>>,
 }
@@ -121,6 +124,7 @@ impl<'a> Call<'a> {
             made_in: handler,
             priority: None,
             fails_fast: None,
+            may_repeat: None,
             more: client.metadata().map(ExtraOptions::with_defaults),
         };
         if is_traced {
@@ -693,6 +697,8 @@ impl Call<'_> {
             depth: self.depth,
             fails_fast: self.fails_fast.unwrap_or_else(|| self.client.fails_fast()),
             takes_hints: self.client.takes_hints(),
+            is_balanced: false,
+            may_repeat: self.may_repeat.unwrap_or_else(|| procedure.is_idempotent()),
         }
     }
 }

@@ -177,6 +177,8 @@ pub(super) enum WaitFor {
     ConnectionNow,
     /// A handshake, or the failure of every address.
     FirstRound,
+    /// Nothing: there is a connection that takes calls, or the call fails at once. Another task sees to connections.
+    Nothing,
 }
 
 impl WaitFor {
@@ -322,6 +324,15 @@ impl Channel {
 
     pub(super) fn watch_state(&self) -> StateWatch {
         StateWatch::new(self.published.subscribe())
+    }
+
+    /// Shows a state that it does not have itself: it stands for the channels of several servers.
+    pub(super) fn show(&self, state: ConnectionState) {
+        self.published.send_if_modified(|published| {
+            let before = published.changes;
+            published.set(state);
+            published.changes != before
+        });
     }
 
     /// Why there is no connection; none if there is one, or if nothing has failed.
@@ -471,6 +482,15 @@ impl Channel {
     ) -> Lookup {
         let taking = self.current().filter(|connected| self.takes_calls(connected));
         let mut state = self.lock();
+        if want == WaitFor::Nothing && !matches!(state.stage, ChannelStage::Closed(_)) {
+            return match taking {
+                Some(taking) => Lookup::Found(taking),
+                None => Lookup::Stop(match &state.failure {
+                    Some(failure) => failure.error_of_call(),
+                    None => errors::not_connected(),
+                }),
+            };
+        }
         match &state.stage {
             ChannelStage::Closed(_) => return Lookup::Stop(errors::closed()),
             ChannelStage::Gone => return Lookup::Stop(ConnectionFailure::of_caller(state.failure.as_ref())),

@@ -50,6 +50,16 @@ impl Deadline {
         }
     }
 
+    /// The same, but at most `time` after `now`.
+    pub(super) fn at_most(self, time: Duration, now: Instant) -> Self {
+        let fixed = Self::fixed(time, now);
+        let is_later = |at: Instant| fixed.at().is_some_and(|fixed| fixed < at);
+        match self.at() {
+            Some(at) if !is_later(at) => self,
+            _ => fixed,
+        }
+    }
+
     /// The handler in which the call was made.
     #[inline]
     pub(super) fn made_in(&self) -> HandlerId {

@@ -213,6 +213,14 @@ pub(super) fn closed() -> Error {
     Error::local(Code::Unavailable, "the client is closed: make a new one")
 }
 
+/// The error of a call that does not wait for a connection.
+pub(super) fn not_connected() -> Error {
+    Error::local(
+        Code::Unavailable,
+        "the connection was lost in the moment of the call",
+    )
+}
+
 /// Returns the current runtime, for operations that need one: tokio's timers panic outside of it.
 ///
 /// # Errors

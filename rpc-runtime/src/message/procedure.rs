@@ -22,6 +22,8 @@ pub struct Procedure {
     request_nesting: Option<Nesting>,
     reply_nesting: Option<Nesting>,
     allowed_roles: &'static [&'static str],
+    hash_field: Option<u32>,
+    is_idempotent: bool,
 }
 
 /// Where the handler of a procedure runs.
@@ -51,6 +53,8 @@ impl Procedure {
             request_nesting: None,
             reply_nesting: None,
             allowed_roles: &[],
+            hash_field: None,
+            is_idempotent: false,
         }
     }
 
@@ -122,6 +126,30 @@ impl Procedure {
     pub const fn with_allowed_roles(mut self, roles: &'static [&'static str]) -> Self {
         self.allowed_roles = roles;
         self
+    }
+
+    /// Sets the number of the request's field that is the key of a call, by which a [balancer](crate::balance) may pick its server.
+    #[must_use]
+    pub const fn with_hash_field(mut self, number: u32) -> Self {
+        self.hash_field = Some(number);
+        self
+    }
+
+    /// States that a call may run twice without harm.
+    #[must_use]
+    pub const fn idempotent(mut self) -> Self {
+        self.is_idempotent = true;
+        self
+    }
+
+    /// The number of the request's field that is the key of a call; none if it has none.
+    pub const fn hash_field(&self) -> Option<u32> {
+        self.hash_field
+    }
+
+    /// Returns true if a call may run twice without harm: the .proto gives it an `idempotency_level`.
+    pub const fn is_idempotent(&self) -> bool {
+        self.is_idempotent
     }
 
     /// The path, `package.Service/Name`, as the .proto spells it.

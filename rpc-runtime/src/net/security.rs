@@ -20,6 +20,9 @@ use crate::{Code, api::tls_protocol::TlsProtocol};
 pub(crate) struct ClientSecurity {
     /// Who may listen at `unix:` and `pipe:` addresses. `None` for anybody.
     unix: Option<UnixServers>,
+    /// The name for which the server's certificate must be; `None` for the host of the address.
+    #[cfg(feature = "_tls")]
+    server_name: Option<String>,
     /// `None` for the CAs of this machine.
     #[cfg(feature = "_tls")]
     tls: Option<ClientTls>,
@@ -88,6 +91,19 @@ impl ClientSecurity {
         self
     }
 
+    /// Connects to servers whose certificate is for `name`, whatever the host of the address is.
+    #[cfg_attr(
+        not(feature = "_tls"),
+        allow(unused_mut, unused_variables, reason = "no certificate is checked there")
+    )]
+    pub(crate) fn with_server_name(mut self, name: &str) -> Self {
+        #[cfg(feature = "_tls")]
+        {
+            self.server_name = Some(name.to_owned());
+        }
+        self
+    }
+
     /// Checks who listens at a Unix socket or a named pipe; `user` is none if the OS does not say.
     ///
     /// # Errors
@@ -98,6 +114,15 @@ impl ClientSecurity {
             None => Ok(()),
             Some(servers) => servers.check(user, own_user().as_ref()),
         }
+    }
+
+    /// The scheme of addresses that do not say theirs: that of TLS if it is configured.
+    pub(crate) fn scheme(&self) -> &'static str {
+        #[cfg(feature = "_tls")]
+        if self.tls.is_some() {
+            return "tls";
+        }
+        "tcp"
     }
 
     /// True if it makes sure that a TLS server is the one that it names.
@@ -139,6 +164,7 @@ impl ClientSecurity {
         host: &str,
         peer: Peer,
     ) -> io::Result<(Stream, Peer)> {
+        let host = self.server_name.as_deref().unwrap_or(host);
         let (stream, certificate) =
             tls::connect(self.tls.as_ref(), self.protocol.as_ref(), stream, host).await?;
         let (peer, slot) = peer.over_tls();

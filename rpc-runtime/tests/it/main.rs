@@ -10,6 +10,7 @@ mod auth;
 mod call_log;
 mod callbacks;
 mod client;
+mod cluster;
 #[cfg(all(feature = "lz4", feature = "zstd"))]
 mod compression;
 mod extreme_limits;

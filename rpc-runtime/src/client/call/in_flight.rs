@@ -553,7 +553,10 @@ impl<'a> InFlightCall<'a> {
         self.is_new = false;
         self.time_us = 0;
         let deadline = *self.connect_by();
-        let want = WaitFor::of_calls(self.options.fails_fast);
+        let want = match self.options.is_balanced {
+            false => WaitFor::of_calls(self.options.fails_fast),
+            true => WaitFor::Nothing,
+        };
         let before = match (&self.stage, self.resent()) {
             (CallStage::Nowhere, None) => HadConnection::No,
             _ => HadConnection::Yes,

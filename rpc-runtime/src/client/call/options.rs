@@ -24,6 +24,10 @@ pub(super) struct CallOptions {
     pub(super) fails_fast: bool,
     /// True: it comes back when a server that refused it says so.
     pub(super) takes_hints: bool,
+    /// True: it is a try of a balanced call. It takes a connection that is there, and never comes back by itself.
+    pub(super) is_balanced: bool,
+    /// True: it may run twice.
+    pub(super) may_repeat: bool,
 }
 
 /// Options that few calls have. They are boxed, because calls are moved often.
@@ -41,6 +45,10 @@ pub(super) struct ExtraOptions {
     pub(super) trace: Option<TraceContext>,
     /// True if the program has said which trace that is.
     pub(super) is_trace_given: bool,
+    /// The hash of the call's key, for balancers.
+    pub(super) hash: Option<u64>,
+    /// How long one try may take on one of several servers.
+    pub(super) attempt_timeout: Option<Duration>,
 }
 
 impl ExtraOptions {

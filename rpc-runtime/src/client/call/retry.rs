@@ -46,7 +46,7 @@ impl Retries {
         options: CallOptions,
         deadline: &Deadline,
     ) -> Option<Retry> {
-        if failure.executed != Executed::No {
+        if failure.executed != Executed::No || options.is_balanced {
             return None;
         }
         if let Some(hint) = hint(failure) {

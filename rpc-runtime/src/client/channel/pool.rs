@@ -65,6 +65,17 @@ impl ChannelPool {
         }
     }
 
+    /// A channel that is connected, if there is one: they take turns.
+    pub(in crate::client) fn next_ready(&self) -> &Arc<Channel> {
+        let Some(others) = &self.others else {
+            return &self.first;
+        };
+        let own = self.take_turn(others);
+        let is_ready = |channel: &&Arc<Channel>| channel.connection_state() == ConnectionState::Ready;
+        let mut all = std::iter::once(own).chain(self.all());
+        all.find(is_ready).unwrap_or(own)
+    }
+
     /// Skips a channel that pauses before it reconnects, if another one is ready.
     fn take_turn<'a>(&'a self, others: &'a MoreChannels) -> &'a Arc<Channel> {
         let turn = others.turns.fetch_add(1, Ordering::Relaxed);

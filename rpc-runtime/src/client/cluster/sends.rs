@@ -1,0 +1,147 @@
+//! Sends: flush, barrier, settled, close and terminate of a client of several servers.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, Weak, atomic::Ordering::SeqCst},
+    task::Poll,
+    time::Duration,
+};
+
+use super::{Cluster, Member};
+use crate::{Account, DrainReport, Error, LostSends, client::ConnectionState};
+
+/// What one server answers. Its type is written out, because a client of one server is a client, too.
+type Asked<'a> = Pin<Box<dyn Future<Output = Result<Account, Error>> + Send + 'a>>;
+
+/// What became of the one-way calls to servers that are gone.
+#[derive(Default)]
+pub(super) struct Departed {
+    account: Account,
+    /// Told once, by the next flush, barrier or settled.
+    failure: Option<Error>,
+}
+
+/// Lets a server go that the resolver has no more: its calls end as they would, and its one-way calls are accounted for.
+pub(super) async fn depart(cluster: Weak<Cluster>, member: Arc<Member>) {
+    let settled = member.client().settled().await;
+    let Some(cluster) = cluster.upgrade() else { return };
+    let mut members = cluster.lock();
+    members.leaving.retain(|leaving| !Arc::ptr_eq(leaving, &member));
+    match settled {
+        Ok(account) => members.departed.account.add(&account),
+        Err(error) => {
+            let before = members.departed.failure.take();
+            members.departed.failure = Some(worse(before, error));
+        }
+    }
+}
+
+impl Cluster {
+    /// Waits until the operating system has all that was sent to all servers.
+    pub(in crate::client) fn flush(&self) -> Asked<'_> {
+        let flush = |member: Arc<Member>| -> Asked<'static> {
+            Box::pin(async move { member.client().flush().await.map(|()| Account::default()) })
+        };
+        Box::pin(self.on_all(flush))
+    }
+
+    /// Waits until all servers have admitted what was sent to them; the sum of their accounts.
+    pub(in crate::client) fn barrier(&self) -> Asked<'_> {
+        Box::pin(self.on_all(|member| Box::pin(async move { member.client().barrier().await })))
+    }
+
+    /// Waits until what was sent has ended on all servers; the sum of their accounts.
+    pub(in crate::client) fn settled(&self, timeout: Option<Duration>) -> Asked<'_> {
+        Box::pin(
+            self.on_all(move |member| Box::pin(async move { member.client().settled_within(timeout).await })),
+        )
+    }
+
+    /// Asks all servers that have one-way calls, at the same time.
+    async fn on_all(&self, ask: impl Fn(Arc<Member>) -> Asked<'static> + Send) -> Result<Account, Error> {
+        let members = self.all().into_iter().filter(|member| member.has_sends());
+        let results = join(members.map(ask).collect()).await;
+        let mut failure = None;
+        let mut sum = Account::default();
+        for result in results {
+            match result {
+                Ok(account) => sum.add(&account),
+                Err(error) => failure = Some(worse(failure, error)),
+            }
+        }
+        let mut members = self.lock();
+        sum.add(&members.departed.account);
+        if let Some(departed) = members.departed.failure.take() {
+            failure = Some(worse(failure, departed));
+        }
+        failure.map_or(Ok(sum), Err)
+    }
+
+    /// Closes all connections, and waits for their ends.
+    pub(in crate::client) fn close(&self) -> Asked<'_> {
+        self.shut();
+        let close = |member: Arc<Member>| -> Asked<'static> {
+            Box::pin(async move { member.client().close().await.map(|()| Account::default()) })
+        };
+        let closing = join(self.all().into_iter().map(close).collect());
+        Box::pin(async {
+            closing
+                .await
+                .into_iter()
+                .try_fold(Account::default(), |_, closed| closed)
+        })
+    }
+
+    /// Takes no more calls.
+    fn shut(&self) {
+        self.is_closed.store(true, SeqCst);
+        self.plan.front.show(ConnectionState::Closed);
+        self.wake.notify_one();
+        self.changed.tell();
+    }
+
+    /// Tells all servers of now to terminate, at the same time.
+    pub(in crate::client) async fn terminate(&self) -> Vec<(String, Result<DrainReport, Error>)> {
+        let members = self.lock().list.clone();
+        let terminate = |member: Arc<Member>| -> Pin<Box<dyn Future<Output = _> + Send>> {
+            Box::pin(async move {
+                let report = member.client().terminate().await;
+                (member.address().to_owned(), report)
+            })
+        };
+        join(members.into_iter().map(terminate).collect()).await
+    }
+}
+
+/// The error that tells of both, as far as one can: the lost one-way calls are added.
+fn worse(before: Option<Error>, error: Error) -> Error {
+    let Some(before) = before else { return error };
+    match (before.lost_sends(), error.lost_sends()) {
+        (Some(one), Some(other)) => {
+            before.with_lost_sends(LostSends::new(one.no() + other.no(), one.maybe() + other.maybe()))
+        }
+        (None, Some(_)) => error,
+        _ => before,
+    }
+}
+
+/// Waits for all of `futures`.
+async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    poll_fn(|cx| {
+        let mut is_over = true;
+        for (future, output) in futures.iter_mut().zip(&mut outputs) {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    Poll::Ready(ready) => *output = Some(ready),
+                    Poll::Pending => is_over = false,
+                }
+            }
+        }
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
+}
