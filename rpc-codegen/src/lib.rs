@@ -77,8 +77,8 @@
 //! | `bytes` | `rpc_runtime::Bytes` |
 //! | comments | documentation; code in comments becomes text, never a doctest |
 //!
-//! Keywords become raw identifiers (`r#type`). `GreeterSend` and `GreeterSendRecv` have methods of their own: `detached`,
-//! `fail_fast`, `idle_timeout`, `metadata`, `priority`, `terminate`, `timeout`, `trace_context`, `wait_for_ready` and `within`. A
+//! Keywords become raw identifiers (`r#type`). `GreeterSend` and `GreeterSendRecv` have methods of their own: `attempt_timeout`, `detached`,
+//! `fail_fast`, `hash_key`, `idempotent`, `idle_timeout`, `metadata`, `priority`, `terminate`, `timeout`, `trace_context`, `wait_for_ready` and `within`. A
 //! stub with such a name gets a `_` at its end, and the build prints a warning. The procedure `rpc_terminate` is built in.
 //! If a message or another service has the name of a service's trait, server, client, `..Send` or `..SendRecv`, that item gets
 //! a `_`, too: with `message MsgSend`, `service Msg` has `MsgSend_`. Other items with the same Rust name are an error of this
@@ -127,13 +127,14 @@
 //! | `option (rpc.procedure) = { priority: CONTROL };` | procedure | `NORMAL` | when messages wait to be written, those of this procedure go first; with `BULK` they go last |
 //! | `option (rpc.service) = { allow: ["reader"] };` | service | no rule | who may call its procedures: callers with one of these roles |
 //! | `option (rpc.procedure) = { allow: ["admin"] };` | procedure | the service's `allow` | who may call it, in place of the service's `allow` |
+//! | `option (rpc.procedure) = { hash_by: "key" };` | procedure | none | the field of the request that is the key of a call, for clients that balance by a hash |
+//! | `option idempotency_level = IDEMPOTENT;` | procedure | `IDEMPOTENCY_UNKNOWN` | a call may run twice: a client of several servers tries it elsewhere if a server is lost; `NO_SIDE_EFFECTS` means the same |
 //! | `option deprecated = true;` | service, procedure, field, enum value | `false` | its client, stub, trait method, field or variant is deprecated |
 //!
 //! In `allow`, `"anyone"` stands for every caller, known or not, and `"authenticated"` for every caller that is known. A server with
 //! such a rule needs a policy, which decides (docs/how-to/roles.md).
 //!
-//! `blocking` and `spawn` exclude each other. Other standard options of services and procedures, `idempotency_level` for
-//! example, change nothing.
+//! `blocking` and `spawn` exclude each other. Other standard options of services and procedures change nothing.
 //!
 //! With `flatten`, stubs take `impl Into<String>` for text, `impl Into<Bytes>` for bytes (`'static` slices and `Vec`s
 //! convert; make a `Bytes` of any other slice), numbers as they are, and `optional` fields as `Option`. Enums are

@@ -9,6 +9,7 @@ mod externs;
 mod flatten;
 mod google;
 mod graph;
+mod hash_by;
 mod json;
 mod left_out;
 pub(crate) mod naming;
@@ -67,8 +68,12 @@ pub(crate) struct Procedure {
     pub(crate) stem: Stem,
     pub(crate) docs: Vec<String>,
     pub(crate) is_deprecated: bool,
+    /// True if a call may run twice without harm.
+    pub(crate) is_idempotent: bool,
     pub(crate) run: Run,
     pub(crate) priority: Priority,
+    /// The number of the request's field that is the key of a call.
+    pub(crate) hash_field: Option<u32>,
     /// The roles that may call it: its rule. Empty without a rule.
     pub(crate) allow: Vec<String>,
     pub(crate) request: Request,

@@ -33,6 +33,7 @@ macro_rules! cases {
 }
 
 cases! {
+    a_hash_is_by_no_field
     a_name_is_defined_twice
     a_name_is_qualified_wrongly
     a_priority_is_a_wrong_number

@@ -82,6 +82,11 @@ fn rules_say_who_may_call() {
 }
 
 #[test]
+fn keys_and_calls_that_may_run_twice_are_marked() {
+    check("hash");
+}
+
+#[test]
 fn fields_become_arguments_and_values() {
     check("flatten");
 }

@@ -34,9 +34,14 @@ pub(super) fn list(
         };
         let allow = &procedure.allow;
         let allow = (!allow.is_empty()).then(|| quote!(.with_allowed_roles(&[#(#allow),*])));
+        let hash = procedure.hash_field.map(|number| {
+            let number = Literal::u32_unsuffixed(number);
+            quote!(.with_hash_field(#number))
+        });
+        let idempotent = procedure.is_idempotent.then(|| quote!(.idempotent()));
         let growth = growth.of(procedure);
         let nesting = nesting.of(procedure, &service.package);
-        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #requests #replies #priority #allow #growth #nesting)
+        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #requests #replies #priority #allow #hash #idempotent #growth #nesting)
     });
     quote!(static #list: [#runtime::codegen::Procedure; #len] = [#(#each),*];)
 }

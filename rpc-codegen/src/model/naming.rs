@@ -45,9 +45,12 @@ impl Stem {
 }
 
 /// The methods of `XSend` and `XSendRecv` that are not stubs; see rpc-runtime/src/codegen/methods.rs.
-pub(crate) const TAKEN_STUBS: [&str; 10] = [
+pub(crate) const TAKEN_STUBS: [&str; 13] = [
+    "attempt_timeout",
     "detached",
     "fail_fast",
+    "hash_key",
+    "idempotent",
     "idle_timeout",
     "metadata",
     "priority",

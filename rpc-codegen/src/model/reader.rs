@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
+use prost_types::{MethodOptions, method_options::IdempotencyLevel};
 use sha2::{Digest, Sha256};
 
 use super::{
     Priority, Procedure, Reply, Request, Run, Service, allow, flatten,
     graph::Graph,
+    hash_by,
     naming::{Stem, is_nameable},
     service_names::ServiceNames,
     types::Types,
@@ -128,6 +130,15 @@ impl<'a> Reader<'a> {
             let place = self.place_of(method, &[tags::procedure::OPTIONS]);
             self.problems.push(problem.at(place));
         }
+        let hash_field = match hash_by::field(method, self.option_value("rpc.procedure", &options, "hash_by"))
+        {
+            Ok(field) => field,
+            Err(problem) => {
+                let place = self.place_of(method, &[tags::procedure::OPTIONS]);
+                self.problems.push(problem.at(place));
+                None
+            }
+        };
         let path = format!("{}/{}", method.parent_service().full_name(), method.name());
         let file = method.parent_file();
         let types = Types::new(file.package_name(), self.target);
@@ -145,12 +156,11 @@ impl<'a> Reader<'a> {
             id: id(&path),
             path,
             docs: self.docs(method.full_name(), file.name(), method.path()),
-            is_deprecated: proto
-                .options
-                .as_ref()
-                .is_some_and(prost_types::MethodOptions::deprecated),
+            is_deprecated: proto.options.as_ref().is_some_and(MethodOptions::deprecated),
+            is_idempotent: proto.options.as_ref().is_some_and(is_idempotent),
             run,
             priority,
+            hash_field,
             allow: if own.is_empty() { default.to_vec() } else { own },
             request,
             reply: if method.is_server_streaming() {
@@ -261,6 +271,14 @@ impl<'a> Reader<'a> {
         self.sources
             .place(method.parent_file().name(), &[method.path(), more].concat())
     }
+}
+
+/// True if a call may run twice without harm.
+fn is_idempotent(options: &MethodOptions) -> bool {
+    matches!(
+        options.idempotency_level(),
+        IdempotencyLevel::Idempotent | IdempotencyLevel::NoSideEffects
+    )
 }
 
 /// The id of `path` on the wire: the first 8 bytes, little-endian, of its SHA-256.

@@ -124,9 +124,12 @@ fn option_help(message: &str, field: &str) -> Option<String> {
             None => "write `NORMAL`, `CONTROL` or `BULK`, without quotes".to_owned(),
         });
     }
-    let close =
-        closest(field, ["flatten", "blocking", "spawn", "priority", "allow"]).filter(|close| *close != field);
-    let fields = "`(rpc.service)` has `flatten` and `allow`, and `(rpc.procedure)` has `blocking`, `spawn`, `priority` and `allow`";
+    let close = closest(
+        field,
+        ["flatten", "blocking", "spawn", "priority", "allow", "hash_by"],
+    )
+    .filter(|close| *close != field);
+    let fields = "`(rpc.service)` has `flatten` and `allow`, and `(rpc.procedure)` has `blocking`, `spawn`, `priority`, `allow` and `hash_by`";
     let is_ours = message.contains("rpc.") && message.contains(" not ");
     close
         .map(|close| format!("write `{close}`"))

@@ -168,6 +168,20 @@ macro_rules! __send_recv_methods {
                 }
             }
 
+            /// Says that the call may run twice without harm, so that a client of several servers may try it on another one.
+            pub fn idempotent(self) -> Self {
+                Self {
+                    call: self.call.idempotent(),
+                }
+            }
+
+            /// Limits each try of a call that may run twice on one of several servers. Default: unlimited.
+            pub fn attempt_timeout(self, timeout: ::core::time::Duration) -> Self {
+                Self {
+                    call: self.call.attempt_timeout(timeout),
+                }
+            }
+
             /// Asks the server to terminate, and waits until it is drained.
             pub async fn terminate(self) -> ::core::result::Result<$crate::DrainReport, $crate::Error> {
                 self.call.terminate().await
@@ -203,6 +217,13 @@ macro_rules! __call_options {
             pub fn wait_for_ready(self) -> Self {
                 Self {
                     call: self.call.wait_for_ready(),
+                }
+            }
+
+            /// Gives the call a key, by which a client of several servers may pick one.
+            pub fn hash_key(self, key: impl ::core::convert::AsRef<[u8]>) -> Self {
+                Self {
+                    call: self.call.hash_key(key),
                 }
             }
 

@@ -373,6 +373,30 @@ async fn the_same_key_goes_to_the_same_server() {
     assert_eq!(sums, [0, 0, 0, 20]);
 }
 
+/// As [`ADD`]: the number is the key.
+static ADD_BY_KEY: Procedure = Procedure::new("lab.v1.Lab/add", 105).with_hash_field(1);
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn the_field_that_the_procedure_names_is_the_key() {
+    let servers = Servers::start("field", 3).await;
+    let client: Client = servers.told().client().balancer(RingHash).connect_lazy();
+    connected(&client, 3).await;
+    for _ in 0..10 {
+        within(client.call().send_recv::<_, ()>(&ADD_BY_KEY, 1_u64))
+            .await
+            .unwrap();
+    }
+    let mut sums = servers.sums();
+    sums.sort_unstable();
+    assert_eq!(sums, [0, 0, 10]);
+    for key in 1..100_u64 {
+        within(client.call().send_recv::<_, ()>(&ADD_BY_KEY, key))
+            .await
+            .unwrap();
+    }
+    assert!(servers.sums().iter().all(|sum| *sum > 0), "{:?}", servers.sums());
+}
+
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn one_way_calls_of_all_servers_are_in_one_account() {
     let servers = Servers::start("sends", 3).await;

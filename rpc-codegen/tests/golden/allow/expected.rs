@@ -49,7 +49,7 @@ pub mod vault {
 // ==== vault.v1.binpb ====
 // google/protobuf/empty.proto, 190 bytes, services: []
 // google/protobuf/descriptor.proto, 11366 bytes, services: []
-// rpc/options.proto, 501 bytes, services: []
+// rpc/options.proto, 526 bytes, services: []
 // vault.proto, 474 bytes, services: ["vault.v1.Vault", "vault.v1.Door"]
 
 // ==== vault.v1.rs ====

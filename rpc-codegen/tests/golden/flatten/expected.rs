@@ -1,7 +1,7 @@
 // ==== paint.v1.binpb ====
 // google/protobuf/timestamp.proto, 255 bytes, services: []
 // google/protobuf/descriptor.proto, 11366 bytes, services: []
-// rpc/options.proto, 501 bytes, services: []
+// rpc/options.proto, 526 bytes, services: []
 // paint.proto, 1378 bytes, services: ["paint.v1.Painter"]
 
 // ==== paint.v1.rs ====

@@ -1,7 +1,7 @@
 // ==== demo.kv.v1.binpb ====
 // google/protobuf/empty.proto, 190 bytes, services: []
 // google/protobuf/descriptor.proto, 11366 bytes, services: []
-// rpc/options.proto, 501 bytes, services: []
+// rpc/options.proto, 526 bytes, services: []
 // kv.proto, 423 bytes, services: ["demo.kv.v1.Kv"]
 
 // ==== demo.kv.v1.rs ====

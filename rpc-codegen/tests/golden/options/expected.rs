@@ -4,7 +4,7 @@
 // acme/meta/meta.proto, 182 bytes, services: []
 // google/protobuf/any.proto, 228 bytes, services: []
 // google/protobuf/timestamp.proto, 255 bytes, services: []
-// rpc/options.proto, 501 bytes, services: []
+// rpc/options.proto, 526 bytes, services: []
 // acme/store/store.proto, 2247 bytes, services: ["acme.store.Store", "acme.store.Counter", "acme.store.Reports", "acme.store.Hooks"]
 
 // ==== acme.store.rs ====

@@ -49,7 +49,7 @@ pub mod tape {
 // ==== tape.v1.binpb ====
 // google/protobuf/empty.proto, 190 bytes, services: []
 // google/protobuf/descriptor.proto, 11366 bytes, services: []
-// rpc/options.proto, 501 bytes, services: []
+// rpc/options.proto, 526 bytes, services: []
 // tape.proto, 987 bytes, services: ["tape.v1.Tape", "tape.v1.Recorder"]
 
 // ==== tape.v1.rs ====
