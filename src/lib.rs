@@ -9,6 +9,8 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../docs/tutorial.md")]
     mod tutorial {}
+    #[doc = include_str!("../docs/how-to/balance-calls.md")]
+    mod balance_calls {}
     #[doc = include_str!("../docs/how-to/behind-a-proxy.md")]
     mod behind_a_proxy {}
     #[doc = include_str!("../docs/how-to/behind-nginx.md")]
