@@ -116,6 +116,13 @@ impl BalancedCall {
                     if !self.has_another(&error, costs).await {
                         return Err(self.about(error));
                     }
+                    if let Some(totals) = self.call.channel.totals() {
+                        let retries = match error.retry_after() {
+                            Some(_) => &totals.retries_of_hint,
+                            None => &totals.retries_of_connection,
+                        };
+                        retries.add();
+                    }
                     debug!(procedure = self.call.procedure.path(), %error, "trying another server");
                     if self.first_failure.is_none() {
                         self.first_failure = Some(error.to_string().into());
@@ -222,7 +229,11 @@ impl BalancedCall {
 
     fn takes_token(&mut self) -> bool {
         self.paid += 1;
-        self.paid <= MAX_PAID && self.call.channel.retry_budget().take()
+        let is_taken = self.paid <= MAX_PAID && self.call.channel.retry_budget().take();
+        if let Some(totals) = self.call.channel.totals().filter(|_| !is_taken) {
+            totals.retries_denied.add();
+        }
+        is_taken
     }
 
     /// Waits until the call can be tried again: at once if there is a server that was not tried.
