@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn name_of(host: &str) -> &str {
 }
 
 /// The look-ups of names: each gives the addresses of a name, all with port 0.
-type Names = LookUps<String, Vec<SocketAddr>>;
+type Names = LookUps<Arc<str>, Vec<SocketAddr>>;
 
 /// Resolves `host:port` by `names`, as [`resolve`] does.
 async fn resolve_by(names: &'static Names, host: &str) -> io::Result<Vec<SocketAddr>> {
@@ -72,7 +72,7 @@ async fn resolve_by(names: &'static Names, host: &str) -> io::Result<Vec<SocketA
         let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         return Ok(both.map(|ip| SocketAddr::new(ip, port)).into());
     }
-    let mut found = names.find(&name.to_owned()).await?;
+    let mut found = names.find(&name.into()).await?;
     if found.is_empty() {
         let text = "the name has no addresses";
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
@@ -81,8 +81,8 @@ async fn resolve_by(names: &'static Names, host: &str) -> io::Result<Vec<SocketA
     Ok(alternate(found))
 }
 
-fn system(name: &String) -> io::Result<Vec<SocketAddr>> {
-    Ok((name.as_str(), 0).to_socket_addrs()?.collect())
+fn system(name: &Arc<str>) -> io::Result<Vec<SocketAddr>> {
+    Ok((&**name, 0).to_socket_addrs()?.collect())
 }
 
 /// True for `localhost` and every name below it.
@@ -120,7 +120,7 @@ const BIND_WITHIN: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
 
-    fn names(look_up: fn(&String) -> io::Result<Vec<SocketAddr>>) -> &'static Names {
+    fn names(look_up: fn(&Arc<str>) -> io::Result<Vec<SocketAddr>>) -> &'static Names {
         Box::leak(Box::new(LookUps::new("test", look_up)))
     }
 
@@ -128,7 +128,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    fn never(name: &String) -> io::Result<Vec<SocketAddr>> {
+    fn never(name: &Arc<str>) -> io::Result<Vec<SocketAddr>> {
         panic!("{name} is looked up")
     }
 
