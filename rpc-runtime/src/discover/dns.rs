@@ -11,7 +11,7 @@ use tokio::time;
 
 use super::{Endpoint, Found, Resolver};
 use crate::{
-    Code, Error,
+    Code, Error, Phase,
     net::{self, Mistake, check_host, name_of},
 };
 
@@ -116,7 +116,7 @@ impl Dns {
 
     fn failed(&self, why: &str) -> Error {
         let text = format!("cannot resolve {}{why}", name_of(&self.host));
-        Error::local(Code::Unavailable, text)
+        Error::local(Code::Unavailable, text).with_phase(Phase::Resolve)
     }
 }
 
@@ -249,7 +249,10 @@ mod tests {
         });
         assert_eq!(following.next().await.unwrap()[0].address(), "10.0.0.7:5005");
         let error = following.next().await.unwrap_err();
-        assert_eq!(error.code(), Code::Unavailable);
+        assert_eq!(
+            (error.code(), error.phase()),
+            (Code::Unavailable, Some(Phase::Resolve))
+        );
         let text = "UNAVAILABLE: cannot resolve kv.example.com: no such name";
         assert_eq!(format!("{error:#}"), text);
         let before = Instant::now();
