@@ -25,6 +25,8 @@ mod documents {
     mod evolve_a_schema {}
     #[doc = include_str!("../docs/how-to/fail-over.md")]
     mod fail_over {}
+    #[doc = include_str!("../docs/how-to/find-servers.md")]
+    mod find_servers {}
     #[doc = include_str!("../docs/how-to/from-tonic.md")]
     mod from_tonic {}
     #[doc = include_str!("../docs/how-to/handle-errors.md")]

@@ -3,6 +3,7 @@
 pub(crate) mod bounded;
 pub(crate) mod hmac;
 pub(crate) mod log_limit;
+pub(crate) mod look_ups;
 pub(crate) mod ordered_wakes;
 pub(crate) mod panic;
 pub(crate) mod rare_part;

@@ -5,13 +5,18 @@
 //!
 //! | target | endpoints |
 //! |---|---|
-//! | `dns:///name:port` | all addresses that the system's resolver has for the name |
-//! | `file:///path` | the lines of a file, read again when it changes |
+//! | `dns:///name:port` | all addresses that the system's resolver has for the name: [`Dns`] |
+//! | `file:///path` | the lines of a file, read again when it changes: [`File`] |
 
+mod dns;
 mod endpoint;
+mod file;
 mod following;
 mod found;
 mod resolver;
+mod target;
 
-pub(crate) use self::resolver::DynResolver;
-pub use self::{endpoint::Endpoint, following::Following, found::Found, resolver::Resolver};
+pub(crate) use self::{resolver::DynResolver, target::resolver_of};
+pub use self::{
+    dns::Dns, endpoint::Endpoint, file::File, following::Following, found::Found, resolver::Resolver,
+};

@@ -43,13 +43,13 @@ use crate::driver::{self, ConnectionStream, SharedConnection};
 
 pub(crate) use self::network::is_simulated;
 pub(crate) use self::{
-    address::Address,
+    address::{Address, Mistake, check_host},
     custom::{Connector, IncomingStreams},
     listener::{Listener, peer_has_left},
     os::{lacks_resources, own_user},
     proxy_gate::ProxyGate,
     proxy_header::ProxyFault,
-    resolve::name_of,
+    resolve::{name_of, resolve},
     security::{ClientSecurity, ServerSecurity, TlsFailure},
     terminate_key::{Challenge, KeyFile, read_key},
     trusted_networks::TrustedNetworks,
@@ -122,7 +122,7 @@ pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
     }
     match address {
         Address::Tcp(host) | Address::Tls(host) => {
-            let found = resolve::resolve(host).await?;
+            let found = resolve(host).await?;
             Ok(found.into_iter().map(Spot::Socket).collect())
         }
         Address::Local(_) | Address::Memory(_) | Address::Custom(_) => Ok(vec![Spot::Whole]),

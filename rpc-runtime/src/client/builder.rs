@@ -451,10 +451,14 @@ impl<C> ClientBuilder<C> {
     where
         C: 'static,
     {
-        if let Some(resolver) = self.cluster.resolver.take() {
-            return self.cluster(resolver);
+        match self.resolver_to_follow() {
+            Some(Ok(resolver)) => self.cluster(resolver),
+            Some(Err(error)) => {
+                self.places[0].target = ConnectTarget::Bad(error);
+                self.plain(Arc::default())
+            }
+            None => self.plain(Arc::default()),
         }
-        self.plain(Arc::default())
     }
 
     /// Makes a client of one server at a time.

@@ -90,10 +90,26 @@ const FORMS: &str = match (cfg!(feature = "_tls"), HAS_PIPES) {
     (false, true) => "tcp://host:port, pipe:name or mem:name",
 };
 
+/// Checks a host and a port, as they follow `tcp://`.
+///
+/// # Errors
+///
+/// The mistake. What it proposes is a host and a port, too.
+pub(crate) fn check_host(text: &str) -> Result<(), Mistake> {
+    match read_host(text, "tcp") {
+        Ok(_) => Ok(()),
+        Err(Mistake { why, proposal }) => {
+            let host = |proposal: String| Some(proposal.strip_prefix("tcp://")?.to_owned());
+            Err(Mistake::new(why, proposal.and_then(host)))
+        }
+    }
+}
+
 /// The mistake in a text, and the address that was probably meant.
-struct Mistake {
-    why: Cow<'static, str>,
-    proposal: Option<String>,
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    pub(crate) why: Cow<'static, str>,
+    pub(crate) proposal: Option<String>,
 }
 
 impl Mistake {

@@ -11,7 +11,7 @@ use crate::{
         cluster::{Cluster, ClusterPlan},
         known_procedures::KnownProcedures,
     },
-    discover::{DynResolver, Endpoint, Resolver},
+    discover::{DynResolver, Endpoint, Resolver, resolver_of},
 };
 
 /// What a builder says of a client of several servers.
@@ -83,6 +83,18 @@ impl<C> ClientBuilder<C> {
     pub fn endpoint_scheme(mut self, scheme: impl Into<String>) -> Self {
         self.cluster.scheme = Some(scheme.into());
         self
+    }
+
+    /// The resolver that the program has given, or the one of the address, if that is a target.
+    ///
+    /// # Errors
+    ///
+    /// The address is a target with a mistake.
+    pub(super) fn resolver_to_follow(&mut self) -> Option<Result<Arc<dyn DynResolver>, Error>> {
+        let given = self.cluster.resolver.take().map(Ok);
+        // A connector takes any text as an address.
+        let has_target = given.is_none() && self.connector.is_none();
+        given.or_else(|| resolver_of(&self.places[0].address).filter(|_| has_target))
     }
 
     /// Makes a client that follows `resolver`.
