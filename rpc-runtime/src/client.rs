@@ -94,6 +94,9 @@ impl Client {
     ///
     /// After that, a lost connection is replaced at the next call, which tries until its deadline.
     ///
+    /// With a target, `dns:///host:port` or `file:///path`, it [finds all servers](crate::discover) of a service, waits for one of them, and
+    /// [balances](crate::balance) its calls over them.
+    ///
     /// # Errors
     ///
     /// At once if no server listens there, if the peer does not speak the protocol, or if the address is invalid;

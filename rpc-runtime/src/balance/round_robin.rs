@@ -15,7 +15,7 @@ impl Balancer for RoundRobin {
         let greatest = backends.iter().map(Backend::weight).fold(0.0, f64::max);
         // In each round a backend is picked if its sum of shares passes a whole number there.
         let shares: Vec<f64> = backends.iter().map(|one| one.weight() / greatest).collect();
-        let turn = AtomicUsize::new(fastrand::usize(..1 << 16) * shares.len());
+        let turn = AtomicUsize::new(fastrand::usize(..1 << 16));
         Box::new(move |_: &Pick<'_>| {
             loop {
                 let turn = turn.fetch_add(1, Relaxed);

@@ -502,6 +502,44 @@ async fn a_closed_client_makes_no_calls() {
     assert_eq!(client.state(), ConnectionState::Closed);
 }
 
+#[tokio::test(crate = "test_support::gate")]
+async fn a_target_is_an_address_like_any_other() {
+    let (one, other) = (Lab::default(), Lab::default());
+    let (first, second) = (
+        one.serve("tcp://127.0.0.1:0").await,
+        other.serve("tcp://127.0.0.1:0").await,
+    );
+    let (_, port) = first.address.rsplit_once(':').unwrap();
+    let dns: Client = within(Client::connect(format!("dns:///localhost:{port}")))
+        .await
+        .unwrap();
+    add(&dns).await.unwrap();
+    assert_eq!(one.sum(), 1);
+    let path = std::env::temp_dir().join(format!("rpc-cluster-target-{}", std::process::id()));
+    let list = |server: &Running| server.address.strip_prefix("tcp://").unwrap().to_owned();
+    std::fs::write(&path, format!("{}\n{}\n", list(&first), list(&second))).unwrap();
+    let builder = Client::builder(format!(
+        "file://{}{}",
+        if cfg!(windows) { "/" } else { "" },
+        path.display()
+    ));
+    let file: Client = builder.balancer(RoundRobin).connect_lazy();
+    connected(&file, 2).await;
+    for _ in 0..10 {
+        add(&file).await.unwrap();
+    }
+    assert!(
+        other.sum() >= 3 && one.sum() + other.sum() == 11,
+        "{} and {}",
+        one.sum(),
+        other.sum()
+    );
+    std::fs::remove_file(path).unwrap();
+    let error = add(&Client::connect_lazy("dns://localhost:1")).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("write dns:///localhost:1"), "{error}");
+}
+
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn a_fallback_beside_a_resolver_is_refused() {
     let client: Client = Told::new(&[])
