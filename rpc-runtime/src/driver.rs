@@ -185,7 +185,7 @@ impl<S: ByteStream> Driver<S> {
         };
         let busy_poll = if stream.is_socket() { busy_poll } else { Time::ZERO };
         Self {
-            busy_poll: BusyPoll::new(busy_poll, shared.number()),
+            busy_poll: BusyPoll::new(busy_poll),
             expects_input: false,
             traffic,
             is_buffering: stream.is_buffering(),
@@ -345,7 +345,7 @@ impl<S: ByteStream> Driver<S> {
         let mut state = shared.lock_state();
         let now = state.time(clock, &shared);
         if clock == Clock::Now {
-            self.busy_poll.note_wake(now);
+            self.busy_poll.note_wake(now, shared.number());
         }
         let conn = &mut state.conn;
         if self.written > 0 {
