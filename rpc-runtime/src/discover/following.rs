@@ -46,6 +46,8 @@ pub struct Following {
     work: Work,
     /// The last set, sorted.
     last: Option<Vec<Endpoint>>,
+    /// True after an error, until the next set.
+    has_failed: bool,
     /// The pause after the next error.
     pause: Duration,
     /// When a refresh was asked for last.
@@ -82,12 +84,14 @@ impl Following {
             found: Arc::default(),
             work: Work::Begin,
             last: None,
+            has_failed: false,
             pause: FIRST_PAUSE,
             asked_at: None,
         }
     }
 
-    /// Waits for the first set of endpoints, or for one that differs from the last one. The order of endpoints makes no difference.
+    /// Waits for the first set of endpoints, for one that differs from the last one, or for the first one after an error. The order of endpoints
+    /// makes no difference.
     ///
     /// # Errors
     ///
@@ -104,14 +108,18 @@ impl Following {
                     self.pause = FIRST_PAUSE;
                     let mut sorted = set.clone();
                     sorted.sort();
-                    if self.last.as_ref() != Some(&sorted) {
+                    if std::mem::take(&mut self.has_failed) || self.last.as_ref() != Some(&sorted) {
                         self.last = Some(sorted);
                         return Ok(set);
                     }
                 }
-                Event::News(Err(error)) => return Err(error),
+                Event::News(Err(error)) => {
+                    self.has_failed = true;
+                    return Err(error);
+                }
                 Event::Returned(Ok(())) => self.work = Work::Done,
                 Event::Returned(Err(error)) => {
+                    self.has_failed = true;
                     // Clients that fail together do not ask again together.
                     let pause = self.pause.mul_f64(0.8 + 0.4 * fastrand::f64());
                     self.work = Work::Pausing(Box::pin(time::sleep(pause)));
@@ -271,6 +279,17 @@ mod tests {
         assert!(waited.is_err(), "{waited:?}");
         following.refresh();
         assert_eq!(following.next().await.unwrap(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_error_the_same_endpoints_are_news() {
+        let mut following = scripted(|turn, found| {
+            found.set([Endpoint::new("mem:a")]);
+            if turn == 0 { Err(away()) } else { Ok(()) }
+        });
+        following.next().await.unwrap();
+        following.next().await.unwrap_err();
+        assert_eq!(following.next().await.unwrap(), [Endpoint::new("mem:a")]);
     }
 
     #[tokio::test(start_paused = true)]
