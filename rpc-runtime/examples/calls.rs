@@ -3,12 +3,13 @@
 //! Client and server share one thread and a loopback TCP connection. `.ci/instructions` runs it:
 //! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`. A third number adds as many middlewares that do nothing to the
 //! server, and a fourth to the client. With 1 as a fifth number a subscriber wants all spans, and keeps none; with 2 the calls belong to a
-//! trace that is sampled, too.
+//! trace that is sampled, too. With a sixth number the client balances over as many connections to the server.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rpc_runtime::{
     Bytes, Client, Error, Server,
+    discover::{Endpoint, Found, Resolver},
     middleware::{Answer, AnyCall, Middleware, Next},
     server::{Handler, Incoming, Procedure, Service},
     trace::TraceContext,
@@ -44,6 +45,16 @@ impl<C: AnyCall> Middleware<C> for Idle {
     }
 }
 
+/// Finds the same addresses for ever.
+struct Fixed(Vec<String>);
+
+impl Resolver for Fixed {
+    async fn follow(&self, found: &Found) -> Result<(), Error> {
+        found.set(self.0.iter().map(Endpoint::new));
+        Ok(())
+    }
+}
+
 /// Wants all spans and events, and keeps none.
 struct Forgetful(AtomicU64);
 
@@ -71,22 +82,29 @@ impl Subscriber for Forgetful {
 async fn main() -> Result<(), Error> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
     let (Some(Ok(calls)), Some(Ok(in_flight @ 1..))) = (numbers.next(), numbers.next()) else {
-        eprintln!("usage: calls CALLS IN_FLIGHT [SERVER_MIDDLEWARE [CLIENT_MIDDLEWARE [SPANS]]]");
+        eprintln!("usage: calls CALLS IN_FLIGHT [SERVER_MIDDLEWARE [CLIENT_MIDDLEWARE [SPANS [ENDPOINTS]]]]");
         std::process::exit(2);
     };
-    let mut more = numbers.map(|number| number.unwrap_or_default());
-    let mut server = Server::builder().service(Calls).listener("tcp://127.0.0.1:0");
-    for _ in 0..more.next().unwrap_or_default() {
+    let more: Vec<u64> = numbers.map(|number| number.unwrap_or_default()).collect();
+    let more = |index: usize| more.get(index).copied().unwrap_or_default();
+    let (spans, endpoints) = (more(2), more(3));
+    let mut server = Server::builder().service(Calls);
+    for _ in 0..endpoints.max(1) {
+        server = server.listener("tcp://127.0.0.1:0");
+    }
+    for _ in 0..more(0) {
         server = server.layer(Idle);
     }
     let server = server.bind().await?;
-    let address = server.addresses()[0].clone();
+    let addresses = server.addresses().to_vec();
     let serving = tokio::spawn(server.serve());
-    let mut client = Client::builder(&address);
-    for _ in 0..more.next().unwrap_or_default() {
+    let mut client = Client::builder(&addresses[0]);
+    if endpoints > 0 {
+        client = client.resolver(Fixed(addresses));
+    }
+    for _ in 0..more(1) {
         client = client.layer(Idle);
     }
-    let spans = more.next().unwrap_or_default();
     if spans > 0 {
         tracing::subscriber::set_global_default(Forgetful(AtomicU64::new(1))).expect("it is the only one");
     }
