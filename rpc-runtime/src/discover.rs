@@ -1,4 +1,4 @@
-//! Finding the servers of a service: what a [`Resolver`] is, and the ones that are built in.
+//! Finding the servers of a service: what a [`Resolver`] is, and the ones that are built in; and registering servers.
 //!
 //! A client of one address follows that address. A client of a *target*, such as `dns:///kv.example.com:5005`, asks a resolver for the
 //! endpoints of the service, keeps a connection to each, and balances its calls over them.
@@ -7,11 +7,18 @@
 //! |---|---|
 //! | `dns:///name:port` | all addresses that the system's resolver has for the name |
 //! | `file:///path` | the lines of a file, read again when it changes |
+//!
+//! A server gets into a registry by a [`Registrar`], which [`ServerBuilder::register`](crate::server::ServerBuilder::register) takes.
 
 mod endpoint;
 mod following;
 mod found;
+mod registrar;
 mod resolver;
+mod serving;
 
-pub(crate) use self::resolver::DynResolver;
-pub use self::{endpoint::Endpoint, following::Following, found::Found, resolver::Resolver};
+pub use self::{
+    endpoint::Endpoint, following::Following, found::Found, registrar::Registrar, resolver::Resolver,
+    serving::Serving,
+};
+pub(crate) use self::{registrar::DynRegistrar, resolver::DynResolver, serving::ServingEnd};
