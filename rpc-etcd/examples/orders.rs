@@ -13,10 +13,16 @@ use rpc_services::Health;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<_> = env::args().skip(1).collect();
-    let [role, endpoint] = &args[..] else {
-        return Err("usage: orders serve|follow grpc://HOST:PORT".into());
+    let (role, endpoint, user) = match &args[..] {
+        [role, endpoint] => (role, endpoint, None),
+        [role, endpoint, name, password] => (role, endpoint, Some((name, password))),
+        _ => return Err("usage: orders serve|follow grpc://HOST:PORT [USER PASSWORD]".into()),
     };
-    let etcd = Etcd::builder().endpoint(endpoint).build()?;
+    let mut etcd = Etcd::builder().endpoint(endpoint);
+    if let Some((name, password)) = user {
+        etcd = etcd.user(name, password.as_str());
+    }
+    let etcd = etcd.build()?;
     match role.as_str() {
         "serve" => serve(&etcd).await,
         "follow" => follow(&etcd).await,

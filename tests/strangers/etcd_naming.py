@@ -6,6 +6,7 @@ Usage: etcd_naming.py ETCD ORDERS [NAMING]
 ORDERS is the example `orders` of rpc-etcd. NAMING is tests/strangers/etcd/naming/main.go.
 """
 
+import json
 import pathlib
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 import etcd as real
 
@@ -23,8 +25,8 @@ LONG = 60
 class Program:
     """The example in one of its two roles, and the lines that it has printed. It ends with its block."""
 
-    def __init__(self, orders, role, address):
-        self.process = subprocess.Popen([orders, role, address], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, orders, role, address, *user):
+        self.process = subprocess.Popen([orders, role, address, *user], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.lines = []
         self.news = threading.Condition()
         threading.Thread(target=self.read, daemon=True).start()
@@ -118,6 +120,34 @@ def check_naming(etcd, orders, naming):
     print("etcd: gRPC-Go's naming and ours find each other's servers")
 
 
+def check_user(etcd, orders):
+    """A user's token that etcd no longer knows, because etcd was restarted, is replaced by the server and by the follower."""
+    def ask(path, **body):
+        request = urllib.request.Request(etcd.health.replace("/health", f"/v3/auth/{path}"), json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=LONG) as answer:
+            answer.read()
+
+    ask("user/add", name="root", password="secret")
+    ask("role/add", name="root")
+    ask("user/grant", user="root", role="root")
+    ask("enable")
+    user = ("root", "secret")
+    with Program(orders, "serve", etcd.address, *user) as server, Program(orders, "follow", etcd.address, *user) as follower:
+        follower.until_last(listed(server.address()))
+        etcd.stop()
+        etcd.start()
+        with Program(orders, "serve", etcd.address, *user) as other:
+            follower.until_last(listed(server.address(), other.address()))
+            # Longer than its lease.
+            time.sleep(5)
+            assert follower.lines[-1] == listed(server.address(), other.address()), follower.lines
+            other.end()
+        follower.until_last(listed(server.address()))
+        server.end()
+        follower.until_last(listed())
+    print("etcd: with a user, tokens that etcd has forgotten are replaced")
+
+
 def main():
     program, orders, *naming = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder, real.Etcd(program, folder) as etcd:
@@ -125,6 +155,7 @@ def main():
         check_lost_data(etcd, orders, pathlib.Path(folder))
         for path in naming:
             check_naming(etcd, orders, path)
+        check_user(etcd, orders)
 
 
 if __name__ == "__main__":
