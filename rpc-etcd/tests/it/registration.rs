@@ -49,18 +49,19 @@ async fn a_server_is_in_etcd_while_it_serves_and_goes_before_it_refuses_anybody(
     fake.state().has_to_serve = Some(server.address.clone());
     let report = server.stop().await;
     assert!(report.is_clean(), "{report}");
-    let state = fake.state();
-    assert!(
-        state.keys.is_empty() && state.leases.is_empty(),
-        "{:?}",
-        state.keys
-    );
-    // The server still took a call then.
-    assert_eq!(
-        state.log,
-        [format!("put {key}"), "pinged".to_owned(), format!("delete {key}")]
-    );
-    drop(state);
+    {
+        let state = fake.state();
+        assert!(
+            state.keys.is_empty() && state.leases.is_empty(),
+            "{:?}",
+            state.keys
+        );
+        // The server still took a call then.
+        assert_eq!(
+            state.log,
+            [format!("put {key}"), "pinged".to_owned(), format!("delete {key}")]
+        );
+    }
     etcd_server.stop().await;
 }
 
