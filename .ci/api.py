@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 
-PACKAGES = ["rpc-admin", "rpc-codegen", "rpc-http", "rpc-otel", "rpc-runtime", "rpc-services", "rpc-systemd"]
+PACKAGES = ["rpc-admin", "rpc-codegen", "rpc-etcd", "rpc-http", "rpc-otel", "rpc-runtime", "rpc-services", "rpc-systemd"]
 LISTING = pathlib.Path("docs/reference/api.txt")
 STD = {"alloc", "core", "std", "proc_macro"}
 # Whether a type is one of these is a promise to its users, also without a line in the source.

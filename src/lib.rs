@@ -21,6 +21,8 @@ mod documents {
     mod call_grpc {}
     #[doc = include_str!("../docs/how-to/compress.md")]
     mod compress {}
+    #[doc = include_str!("../docs/how-to/etcd.md")]
+    mod etcd {}
     #[doc = include_str!("../docs/how-to/evolve-a-schema.md")]
     mod evolve_a_schema {}
     #[doc = include_str!("../docs/how-to/fail-over.md")]

@@ -22,6 +22,7 @@ mod near_paths;
 mod operators;
 mod own_sockets;
 mod pulse;
+mod registrations;
 mod router;
 mod run;
 mod state;
@@ -59,7 +60,7 @@ use self::{
     terminate::{Asker, Signals},
     until::until,
 };
-use crate::{Error, net::Listener};
+use crate::{Error, discover::DynRegistrar, net::Listener};
 
 /// A server that listens: clients that connect wait until it serves.
 ///
@@ -96,6 +97,8 @@ pub struct Server {
     /// Each with the runtime that accepts by it, and drives its connections.
     listeners: Vec<(Handle, Listener)>,
     admission: Arc<AdmissionLimits>,
+    /// What tells registries of it.
+    registrars: Vec<Arc<dyn DynRegistrar>>,
     /// Whether it obeys signals.
     signals: bool,
 }
@@ -178,6 +181,7 @@ impl Server {
             owned,
             listeners,
             admission,
+            registrars,
             signals,
         } = self;
         let server = &owned.0;
@@ -191,6 +195,7 @@ impl Server {
                 let _ = accepting.await;
             }
         }
+        server.begin_registrations(registrars);
         tracing::info!(addresses = ?server.addresses(), services = ?server.router(), "serving");
         let closed = server.lifecycle().closed();
         let told = until(obey(signals, server), drain_after(shutdown, server));

@@ -23,6 +23,7 @@ use crate::{
     Code, DrainReport, Error, Limits, Procedure, Service, TerminatePolicy,
     api::limits::DRAIN_TIMEOUT,
     auth::{Guard, Policy, Rule, TERMINATE},
+    discover::{DynRegistrar, Registrar},
     driver::runtime,
     layer::Middleware,
     net::{Address, IncomingStreams, Listener, ListeningSocket, ServerSecurity},
@@ -64,6 +65,7 @@ pub struct ServerBuilder {
     terminate_policy: Option<TerminatePolicy>,
     endpoints: Vec<Endpoint>,
     incoming: Vec<(String, IncomingStreams)>,
+    registrars: Vec<Arc<dyn DynRegistrar>>,
     options: ServerOptions,
     /// None for the default.
     drain_timeout: Option<Duration>,
@@ -85,6 +87,7 @@ impl ServerBuilder {
             terminate_policy: None,
             endpoints: Vec::new(),
             incoming: Vec::new(),
+            registrars: Vec::new(),
             options: ServerOptions::default(),
             drain_timeout: None,
             signals: true,
@@ -210,6 +213,17 @@ impl ServerBuilder {
         let address = address.into();
         let incoming = IncomingStreams::new(&address, streams);
         self.incoming.push((address, incoming));
+        self
+    }
+
+    /// Keeps the server in a registry by `registrar`, from when it accepts until a drain is asked for. A server may have many.
+    ///
+    /// The drain first lets it take the server out, for at most 2 s: see [`Registrar::register`]. A registry that is away delays nothing else,
+    /// and the server serves also while it is not registered.
+    ///
+    /// The crate `rpc-etcd` has a registrar for etcd.
+    pub fn register(mut self, registrar: impl Registrar) -> Self {
+        self.registrars.push(Arc::new(registrar));
         self
     }
 
@@ -380,6 +394,7 @@ impl ServerBuilder {
     /// - FAILED_PRECONDITION without a service or an address, for a `tls://` address without a certificate, in a runtime without timers or, for sockets, without IO (build it
     ///   with `enable_all()`), or if two services or procedures have one name or id.
     /// - FAILED_PRECONDITION if a procedure has a rule and there is no policy, or if there are both a policy and a terminate policy.
+    /// - What a [`Registrar::check`] says against the addresses.
     /// - FAILED_PRECONDITION if a service [refuses](Service::served_with) to be served with the others.
     /// - NOT_FOUND if [`ServerBuilder::layer_for`] or [`ServerBuilder::allow`] names a service or procedure that the server does not have.
     /// - INVALID_ARGUMENT for a text that is no address, and for an [`Endpoint`] that cannot be.
@@ -466,6 +481,9 @@ impl ServerBuilder {
             listeners.push((accepts, Listener::incoming(&address, incoming)));
             bound.push(address);
         }
+        for registrar in &self.registrars {
+            registrar.check(&bound)?;
+        }
         let options = ServerOptions {
             max_buffered_bytes: self
                 .max_buffered_bytes
@@ -492,6 +510,7 @@ impl ServerBuilder {
             owned: AbortOnDrop(server),
             listeners,
             admission,
+            registrars: self.registrars,
             signals: self.signals && threads == Threads::Many,
         })
     }
@@ -571,6 +590,7 @@ impl fmt::Debug for ServerBuilder {
             .field("policy", &self.policy)
             .field("terminate_policy", &self.terminate_policy)
             .field("endpoints", &self.endpoints)
+            .field("registrars", &self.registrars.len())
             .field("drain_timeout", &self.drain_timeout.unwrap_or(DRAIN_TIMEOUT))
             .field("options", &self.options)
             .field("signals", &self.signals)

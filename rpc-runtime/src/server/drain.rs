@@ -17,6 +17,7 @@ use tokio::{
 
 use self::{before::Before, times::Times};
 use super::{
+    registrations::Leaving,
     state::ServerState,
     terminate::{Asker, Decision, TerminateKind},
     until::until,
@@ -63,7 +64,8 @@ fn decide(server: &Arc<ServerState>, asker: &Asker<'_>, kind: TerminateKind, lim
         DRAINS.begun.add();
         // Whoever asks need not be in a runtime, and a service may spawn.
         let inside = server.runtime().enter();
-        let before = Before::begin(server.router().services());
+        let mut before = Before::begin(server.router().services());
+        before.add(server.end_registrations().map(Leaving::ended));
         drop(inside);
         let lame_duck = match asker {
             Asker::Signal(STOP_SIGNAL) => server.lame_duck(),

@@ -18,6 +18,7 @@ use super::{
     guest::{Guest, OpenTasks},
     own_sockets::OwnSockets,
     pulse::Pulse,
+    registrations::{Leaving, Registrations},
     router::Router,
     terminate::{Asker, Audit, Decision, ServerKey, TerminateKind},
 };
@@ -29,6 +30,7 @@ use crate::{
     },
     base::log_limit::Seldom,
     conn::{BUSY_POLL, Cut, Settings, memory::Memory},
+    discover::DynRegistrar,
     driver::{Clock, Wakes},
     inspect::Listed,
     message::depth,
@@ -58,6 +60,7 @@ pub(crate) struct ServerState {
     failed_proxies: Seldom,
     own_sockets: OwnSockets,
     pulse: Arc<Pulse>,
+    registrations: Registrations,
     key: ServerKey,
     /// The connections of the guest.
     guests: Arc<OpenTasks>,
@@ -142,6 +145,7 @@ impl ServerState {
             failed_proxies: Seldom::new(FAILED_PROXIES),
             own_sockets: OwnSockets::default(),
             pulse: Arc::default(),
+            registrations: Registrations::new(),
             key: ServerKey::default(),
             guests: Arc::default(),
             undecided: Arc::default(),
@@ -382,6 +386,20 @@ impl ServerState {
 
     fn accepting(&self) -> MutexGuard<'_, Option<Vec<JoinHandle<()>>>> {
         self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The registries that know of the server.
+impl ServerState {
+    /// Begins to register the server, unless a drain is asked for.
+    pub(super) fn begin_registrations(&self, registrars: Vec<Arc<dyn DynRegistrar>>) {
+        self.registrations
+            .begin(&self.runtime, registrars, &self.addresses);
+    }
+
+    /// Has the server taken out of the registries. Returns the end of that; none if it is in no registry.
+    pub(super) fn end_registrations(&self) -> Option<Leaving> {
+        self.registrations.end()
     }
 }
 

@@ -15,6 +15,7 @@ mod endings;
 mod handler_faults;
 pub(crate) mod listening;
 mod loopback;
+mod registrars;
 mod rows;
 mod statuses;
 mod terminate;

@@ -1,4 +1,4 @@
-//! Before: what services do before a drain.
+//! Before: what services and registrars do before a drain.
 
 use std::{
     future::{Future, poll_fn},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{Service, base::panic::Panic};
 
-/// What services do before a drain. One that panics does nothing more.
+/// What services and registrars do before a drain. One that panics does nothing more.
 pub(super) struct Before(Vec<Preparing>);
 
 /// What one service does.
@@ -38,7 +38,13 @@ impl Before {
         Self(begun.map(|future| Preparing(Some(future))).collect())
     }
 
-    /// Returns whether no service does anything.
+    /// Adds something else that comes before the drain.
+    pub(super) fn add(&mut self, other: Option<impl Future<Output = ()> + Send + 'static>) {
+        self.0
+            .extend(other.map(|future| Preparing(Some(Box::pin(future)))));
+    }
+
+    /// Returns whether nothing is to be done.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
