@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) watches: usize,
     /// How many leases have been renewed, and how often.
     pub(crate) renewals: usize,
+    /// How often a lease was to be renewed that had ended.
+    pub(crate) late_renewals: usize,
     /// What each change of a key was.
     pub(crate) log: Vec<String>,
     /// The token that calls need; none if they need none.
@@ -384,7 +386,9 @@ impl Lease for Fake {
                 let ttl = {
                     let mut state = fake.state();
                     state.renewals += 1;
-                    i64::from(state.leases.contains(&request.id))
+                    let goes_on = state.leases.contains(&request.id);
+                    state.late_renewals += usize::from(!goes_on);
+                    i64::from(goes_on)
                 };
                 out.send(LeaseKeepAliveResponse { ttl }).await;
             }

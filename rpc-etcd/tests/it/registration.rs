@@ -79,6 +79,8 @@ async fn a_server_whose_lease_has_expired_registers_again() {
     let (new_key, _, new_lease) = fake.state().only();
     assert_eq!(new_key, key);
     assert_ne!(new_lease, lease);
+    // The first answer was enough.
+    assert_eq!(fake.state().late_renewals, 1);
     server.stop().await;
     assert!(fake.state().keys.is_empty());
     etcd_server.stop().await;

@@ -14,20 +14,23 @@ fn plain(address: &str) -> String {
 
 /// Waits until the set has these addresses, and returns all sets on the way. Errors on the way are counted.
 async fn until_found(following: &mut Following, addresses: &[&str]) -> (Vec<Vec<String>>, usize) {
-    let (mut sets, mut errors) = (Vec::new(), 0);
-    loop {
-        match within(following.next()).await {
-            Ok(set) => {
-                let mut set: Vec<_> = set.iter().map(|one| one.address().to_owned()).collect();
-                set.sort();
-                sets.push(set);
+    within(async {
+        let (mut sets, mut errors) = (Vec::new(), 0);
+        loop {
+            match following.next().await {
+                Ok(set) => {
+                    let mut set: Vec<_> = set.iter().map(|one| one.address().to_owned()).collect();
+                    set.sort();
+                    sets.push(set);
+                }
+                Err(_) => errors += 1,
             }
-            Err(_) => errors += 1,
+            if sets.last().is_some_and(|set| set == addresses) {
+                return (sets, errors);
+            }
         }
-        if sets.last().is_some_and(|set| set == addresses) {
-            return (sets, errors);
-        }
-    }
+    })
+    .await
 }
 
 #[tokio::test]
