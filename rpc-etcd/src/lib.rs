@@ -6,7 +6,7 @@
 //! ```no_run
 //! # async fn serve(service: impl rpc_runtime::server::Service) -> Result<(), rpc_runtime::Error> {
 //! use rpc_etcd::Etcd;
-//! use rpc_runtime::{Server, discover::Following};
+//! use rpc_runtime::{Client, Server};
 //!
 //! let etcd = Etcd::builder().endpoint("grpc://10.0.0.1:2379").endpoint("grpc://10.0.0.2:2379").build()?;
 //!
@@ -16,9 +16,8 @@
 //!     .listener("tcp://10.0.0.7:5005")
 //!     .register(etcd.registration("orders").weight(2).zone("a"));
 //!
-//! // All servers of the service.
-//! let mut servers = Following::new(etcd.resolver("orders"));
-//! println!("{:?}", servers.next().await?);
+//! // A client of all servers of the service.
+//! let client: Client = Client::builder("etcd:///orders").resolver(etcd.resolver("orders")).connect_lazy();
 //! # server.serve().await?;
 //! # Ok(())
 //! # }
