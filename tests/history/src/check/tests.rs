@@ -52,6 +52,8 @@ impl Run {
             outcome,
             hurried: false,
             flow: Flow::default(),
+            may_repeat: false,
+            deadline: None,
         });
     }
 
