@@ -93,7 +93,9 @@ impl User {
         let number = self.party.number;
         let ticket = self.log.stream(number, name, talk.is_hurried(), limit);
         let ticket = self.dated(ticket, talk.timeout);
-        let lasting = self.lasting(talk.timeout);
+        // The caller itself pauses before each read.
+        let pause = Duration::from_micros(talk.micros.into());
+        let lasting = self.lasting(Some(talk.timeout.unwrap_or(USUAL) + pause));
         let probe = self.party.probe.clone();
         let recorder = self.log.recorder().clone();
         let progress = Arc::clone(&self.progress);
