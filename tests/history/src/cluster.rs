@@ -168,5 +168,5 @@ const PATIENCE: Duration = Duration::from_secs(40 * 60);
 const RECOVERY: Duration = Duration::from_secs(60);
 /// The longest time that a request may be on its way, or wait in a frozen server: several faults may follow each other.
 const SLACK: Duration = Duration::from_secs(30);
-/// The time in which the tasks of closed clients must end.
-const LEFT: Duration = Duration::from_secs(5);
+/// The time in which the tasks of closed clients must end. A connection waits for a peer that is gone and does not say so.
+const LEFT: Duration = Duration::from_secs(60);

@@ -93,8 +93,8 @@ impl User {
         let number = self.party.number;
         let ticket = self.log.stream(number, name, talk.is_hurried(), limit);
         let ticket = self.dated(ticket, talk.timeout);
-        // The caller itself pauses before each read.
-        let pause = Duration::from_micros(talk.micros.into());
+        // The caller itself pauses before each read, also of messages that came in time.
+        let pause = Duration::from_micros(talk.micros.into()) * (self.mix.messages + 1);
         let lasting = self.lasting(Some(talk.timeout.unwrap_or(USUAL) + pause));
         let probe = self.party.probe.clone();
         let recorder = self.log.recorder().clone();
