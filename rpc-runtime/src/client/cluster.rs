@@ -19,7 +19,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-pub(super) use self::member::{CallOnMember, Member};
+pub(super) use self::member::{CallOnMember, Member, SendOnMember};
 pub use self::view::{EndpointState, EndpointStatus};
 use self::{keeper::KeeperTask, sends::Departed};
 use super::{
@@ -144,6 +144,8 @@ impl Cluster {
         }
         let _waiting = Waiting::join(self)?;
         let wait = async {
+            // The resolver is asked again while calls find no server.
+            self.wake.notify_one();
             loop {
                 keeper::start(self)?;
                 if let Some(picked) = self.pick_now(pick, tried)? {
@@ -203,6 +205,26 @@ impl Cluster {
             }
             Some(at) => timer::until(at, changed.changed()).await.is_some(),
         }
+    }
+
+    /// Notes a one-way call to a server, until a queue has it.
+    ///
+    /// # Errors
+    ///
+    /// There is no runtime here.
+    pub(super) fn begin_send(self: &Arc<Self>, member: &Arc<Member>) -> Result<SendOnMember, Error> {
+        let (sending, is_first) = member.begin_send();
+        if is_first {
+            let mut members = self.lock();
+            let mut all = members.list.iter().chain(&members.leaving);
+            // It has left since it was picked.
+            if !all.any(|one| Arc::ptr_eq(one, member)) {
+                let runtime = errors::check_runtime()?;
+                members.leaving.push(Arc::clone(member));
+                runtime.spawn(sends::depart(Arc::downgrade(self), Arc::clone(member)));
+            }
+        }
+        Ok(sending)
     }
 
     /// Notes that a call begins: while calls are in flight, the keeper looks at the time now and then.

@@ -1,6 +1,12 @@
 //! A client of several servers: which of them has a call, and what happens when they come, go, fail and hang.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use rpc_runtime::{
     Client, Code, Error, Executed, Result, Status,
@@ -418,6 +424,55 @@ async fn one_way_calls_of_all_servers_are_in_one_account() {
     within(client.call().send(&ADD, 1_u64)).await.unwrap();
     assert_eq!(within(client.barrier()).await.unwrap().received(), 31);
     within(client.flush()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn the_account_counts_a_server_once_while_it_leaves() {
+    let servers = Servers::start("leaving", 2).await;
+    let told = servers.told();
+    let client: Client = told.client().balancer(First).connect_lazy();
+    connected(&client, 2).await;
+    within(client.call().send(&WAIT, "a".to_owned())).await.unwrap();
+    servers.labs[0].logged("a began").await;
+    told.tell(&[&servers.names[1]]);
+    sleep(Duration::from_secs(1)).await;
+    let settled = tokio::spawn({
+        let client = client.clone();
+        async move { client.settled().await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    servers.labs[0].release();
+    let account = within(settled).await.unwrap().unwrap();
+    assert_eq!((account.received(), account.handled()), (1, 1));
+    let account = within(client.settled()).await.unwrap();
+    assert_eq!((account.received(), account.handled()), (1, 1));
+}
+
+/// A resolver that returns each time, and finds its server only after some times.
+struct Returns {
+    server: String,
+    times: AtomicUsize,
+}
+
+impl Resolver for Returns {
+    async fn follow(&self, found: &Found) -> Result<(), Error> {
+        let is_there = self.times.fetch_add(1, SeqCst) >= 5;
+        found.set(is_there.then(|| Endpoint::new(&self.server)));
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_resolver_that_returned_is_asked_again_while_calls_wait() {
+    let servers = Servers::start("returns", 1).await;
+    let resolver = Returns {
+        server: servers.names[0].clone(),
+        times: AtomicUsize::new(0),
+    };
+    let builder: ClientBuilder = Client::builder("returns:///lab");
+    let client: Client = builder.resolver(resolver).timeout(LONG).connect_lazy();
+    add(&client).await.unwrap();
+    assert_eq!(servers.sums(), [1]);
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]

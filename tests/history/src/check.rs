@@ -7,7 +7,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-use std::{cmp::Ordering, fmt};
+use std::{cmp::Ordering, fmt, time::Duration};
 
 use rpc_runtime::{Code, Executed};
 
@@ -26,6 +26,7 @@ pub struct Rules {
     handlers_end: bool,
     covered_sends_run: bool,
     no_sends_in_doubt: bool,
+    started_within: Option<Duration>,
 }
 
 impl Rules {
@@ -65,6 +66,14 @@ impl Rules {
         self.no_sends_in_doubt = wanted;
         self
     }
+
+    /// Requires that no handler of a call with a known deadline starts later than `slack` after it. Default: no.
+    ///
+    /// For simulations; a request may be on its way for as long as a fault lasts.
+    pub fn started_within(mut self, slack: Duration) -> Self {
+        self.started_within = Some(slack);
+        self
+    }
 }
 
 /// A broken promise.
@@ -73,6 +82,10 @@ impl Rules {
 pub enum Fault {
     /// A handler started more than once for one call.
     StartedTwice,
+    /// A handler started more often for one call than its client may try it.
+    StartedTooOften,
+    /// A handler started long after the deadline of its call. ([`Rules::started_within`])
+    StartedLate,
     /// A call that was `No` ran.
     NoThatRan,
     /// A call was Ok, but its handler did not succeed.
@@ -125,6 +138,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::StartedTwice => "started more than once",
+            Self::StartedTooOften => "may run twice, and ran more often than it may be tried",
+            Self::StartedLate => "started long after its deadline",
             Self::NoThatRan => "was not executed, and ran",
             Self::OkWithoutRun => "was Ok, and its handler did not end well",
             Self::YesWithoutRun => "failed in its handler, which did not fail",
@@ -245,9 +260,12 @@ impl Check {
         }
         let starts = count(ran, Event::Started);
         let ends = ran.len() - starts;
-        if starts > 1 {
+        let may_repeat = made.iter().any(|record| record.may_repeat);
+        if starts > 1 && !may_repeat {
             faults.push(Fault::StartedTwice);
-        } else if ends > 1 || ran.first().is_some_and(|first| first.event != Event::Started) {
+        } else if starts > MOST_TRIES {
+            faults.push(Fault::StartedTooOften);
+        } else if ends > starts.max(1) || ran.first().is_some_and(|first| first.event != Event::Started) {
             faults.push(Fault::SenselessJournal);
         } else if self.rules.handlers_end && ends < starts {
             faults.push(Fault::HandlerNeverEnded);
@@ -276,6 +294,13 @@ impl Check {
             }
             _ => {}
         }
+        let slack = self.rules.started_within.map(|slack| slack.as_micros() as u64);
+        if let (Some(slack), Some(deadline)) = (slack, record.deadline) {
+            let mut starts = ran.iter().filter(|entry| entry.event == Event::Started);
+            if starts.any(|entry| entry.at > deadline + slack) {
+                faults.push(Fault::StartedLate);
+            }
+        }
         match record.kind {
             Kind::Call => self.awaited(record, ran, faults),
             Kind::Stream => {
@@ -294,6 +319,7 @@ impl Check {
 
     /// Checks a call that awaited its reply.
     fn awaited(&mut self, record: &Record, ran: &[&Entry], faults: &mut Vec<Fault>) {
+        self.summary.repeated += u64::from(count(ran, Event::Started) > 1);
         let ended_well = count(ran, Event::Ended) > 0;
         let failed = count(ran, Event::Failed) + count(ran, Event::Panicked) > 0;
         match record.outcome {
@@ -319,6 +345,9 @@ impl Check {
         }
     }
 }
+
+/// A client of several servers may try a call once, and three times more for a token each.
+const MOST_TRIES: usize = 4;
 
 fn count(ran: &[&Entry], event: Event) -> usize {
     ran.iter().filter(|entry| entry.event == event).count()

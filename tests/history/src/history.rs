@@ -40,6 +40,10 @@ pub struct Record {
     pub hurried: bool,
     /// The messages of its streams.
     pub flow: Flow,
+    /// True if its caller said that it may run twice.
+    pub may_repeat: bool,
+    /// Its deadline in microseconds of virtual time, if it has one that servers must keep.
+    pub deadline: Option<u64>,
 }
 
 /// The kind of a call.
@@ -275,6 +279,8 @@ impl UserLog {
             outcome: Outcome::Pending,
             hurried,
             flow: Flow::default(),
+            may_repeat: false,
+            deadline: None,
         });
         Ticket {
             records: Arc::clone(&self.records),
@@ -310,6 +316,24 @@ impl Ticket {
     /// Returns the recorder of its streams.
     pub fn moving(&self) -> Moving {
         self.moving.clone().unwrap_or_default()
+    }
+
+    /// Records that the call may run twice.
+    pub fn may_repeat(self) -> Self {
+        self.change(|record| record.may_repeat = true);
+        self
+    }
+
+    /// Records the deadline, in microseconds of virtual time.
+    pub fn by(self, deadline: u64) -> Self {
+        self.change(|record| record.deadline = Some(deadline));
+        self
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = lock(&self.records).get_mut(self.index) {
+            change(record);
+        }
     }
 
     /// Records the outcome of the call.

@@ -11,8 +11,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use tokio::time::Instant;
 
 pub use self::moved::{Moved, Reading};
 
@@ -22,7 +24,17 @@ pub use self::moved::{Moved, Reading};
 /// each record is one `write` that returns before the handler goes on, so a killed process loses no record
 /// of its handlers. The records in a file have the order of their writes, across processes.
 #[derive(Clone, Debug)]
-pub struct Journal(Arc<Inner>);
+pub struct Journal(Arc<Inner>, Option<Clock>);
+
+/// The virtual time of a simulated node.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    node: u32,
+    /// The node's time at which the node started.
+    started: Instant,
+    /// The simulation's time at which the node started.
+    elapsed: Duration,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -56,11 +68,23 @@ impl Journal {
     }
 
     fn new(instance: u32, place: Place) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             instance,
             place,
             open: AtomicI64::new(0),
-        }))
+        };
+        Self(Arc::new(inner), None)
+    }
+
+    /// Returns the same journal for a simulated node, which starts now, after `elapsed` of virtual time. Its entries tell `node` as their
+    /// server, and virtual times.
+    pub fn on_node(&self, node: u32, elapsed: Duration) -> Self {
+        let clock = Clock {
+            node,
+            started: Instant::now(),
+            elapsed,
+        };
+        Self(Arc::clone(&self.0), Some(clock))
     }
 
     /// Records an event of the handler of `token`.
@@ -85,8 +109,8 @@ impl Journal {
         let change = if event == Event::Started { 1 } else { -1 };
         let entry = Entry {
             token,
-            at: now(),
-            instance: self.0.instance,
+            at: self.now(),
+            instance: self.1.map_or(self.0.instance, |clock| clock.node),
             event,
             one_way,
             moved,
@@ -96,6 +120,15 @@ impl Journal {
             Place::File(file, _) => append(file, &entry.to_string()),
         }
         self.0.open.fetch_add(change, Ordering::SeqCst);
+    }
+
+    /// The time in microseconds: of the wall clock, or virtual on a node.
+    fn now(&self) -> u64 {
+        let Some(Clock { started, elapsed, .. }) = self.1 else {
+            return now();
+        };
+        let at = elapsed + Instant::now().saturating_duration_since(started);
+        u64::try_from(at.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Writes a mark between the records: "stop sent".
@@ -188,7 +221,7 @@ impl Records {
 pub struct Entry {
     /// The call.
     pub token: u64,
-    /// The time in microseconds of the wall clock, for people who read the journal.
+    /// The time in microseconds: of the wall clock, for people who read the journal; virtual in a simulation by [`Journal::on_node`].
     pub at: u64,
     /// The server that wrote it.
     pub instance: u32,

@@ -14,6 +14,7 @@ rpc_runtime::include_protos!();
 pub mod certificates;
 pub mod check;
 pub mod child;
+pub mod cluster;
 pub mod course;
 pub mod cuts;
 pub mod history;

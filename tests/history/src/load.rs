@@ -1,5 +1,6 @@
 //! Load: users that make each kind of call to a probe, and record the outcomes.
 
+mod end;
 mod mix;
 mod request;
 mod user;
@@ -291,6 +292,14 @@ impl Party {
         let result =
             result.map(|result| result.map(|account| recorder.covered(self.number, Numbers::from(&account))));
         self.heard(recorder, "a barrier", result);
+    }
+
+    async fn settled(&self, recorder: &Recorder) {
+        let _alone = self.turn.write().await;
+        let result = within(self.probe.settled()).await;
+        let result =
+            result.map(|result| result.map(|account| recorder.covered(self.number, Numbers::from(&account))));
+        self.heard(recorder, "a settled", result);
     }
 
     async fn flush(&self, recorder: &Recorder) {

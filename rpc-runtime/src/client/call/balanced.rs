@@ -158,6 +158,13 @@ impl BalancedCall {
     async fn attempt(&self, member: &Arc<Member>) -> Result<Answer, (Error, Began)> {
         let has_reply = matches!(self.call.kind, CallKind::Reply);
         let counted = CallOnMember::begin(&self.cluster, member, has_reply);
+        let _sending = match &self.call.kind {
+            CallKind::OneWay => match self.cluster.begin_send(member) {
+                Ok(sending) => Some(sending),
+                Err(error) => return Err((error, Began::Yes)),
+            },
+            CallKind::Reply | CallKind::Streams(_) => None,
+        };
         let mut call = self.call.clone();
         call.channel = match &call.kind {
             CallKind::OneWay => member.channel_of_sends(),

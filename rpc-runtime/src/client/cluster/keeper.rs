@@ -1,7 +1,7 @@
 //! Keeper: the task that follows the resolver of a cluster, and decides which servers calls may pick.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::{Future, poll_fn},
     pin::pin,
     sync::{Arc, PoisonError, Weak, atomic::Ordering::SeqCst},
@@ -115,7 +115,8 @@ impl Cluster {
     fn set_endpoints(self: &Arc<Self>, endpoints: Vec<Endpoint>, runtime: &Handle) {
         let now = now();
         let mut members = self.lock();
-        let mut before: HashMap<String, (Arc<Member>, Candidate)> = HashMap::new();
+        // In an order of its own, so that a simulation of a seed is the same each time.
+        let mut before: BTreeMap<String, (Arc<Member>, Candidate)> = BTreeMap::new();
         let (list, candidates) = (
             std::mem::take(&mut members.list),
             std::mem::take(&mut members.candidates),
@@ -230,11 +231,13 @@ impl Cluster {
                 .candidates
                 .iter()
                 .any(|candidate| candidate.measured.in_flight() > 0);
+        // The resolver is asked again while calls wait, even if it has returned.
+        let is_awaited = is_empty && self.waiting.load(SeqCst) > 0;
         self.changed.tell();
         let _ = members;
         Looked {
             wants_refresh: is_lost || is_empty,
-            again: (is_busy || changes).then(|| now + LOOK_EVERY),
+            again: (is_busy || changes || is_awaited).then(|| now + LOOK_EVERY),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -33,6 +33,8 @@ pub(in crate::client) struct Member {
     failure: Mutex<Option<Error>>,
     /// True once a one-way call went there.
     has_sends: AtomicBool,
+    /// How many one-way calls are on their way into the queue of a connection.
+    sending: AtomicUsize,
     keepers: Vec<AbortHandle>,
 }
 
@@ -68,6 +70,7 @@ impl Member {
                 measured,
                 failure: Mutex::default(),
                 has_sends: AtomicBool::new(false),
+                sending: AtomicUsize::new(0),
                 keepers,
             }
         })
@@ -134,8 +137,19 @@ impl Member {
 
     /// The channel of one-way calls.
     pub(in crate::client) fn channel_of_sends(&self) -> Arc<Channel> {
-        self.has_sends.store(true, SeqCst);
         Arc::clone(self.client.channel())
+    }
+
+    /// Counts a one-way call until the queue of a connection has it; its fate is asked for later. True for the first one.
+    pub(super) fn begin_send(self: &Arc<Self>) -> (SendOnMember, bool) {
+        self.sending.fetch_add(1, SeqCst);
+        let is_first = !self.has_sends.swap(true, SeqCst);
+        (SendOnMember(Arc::clone(self)), is_first)
+    }
+
+    /// True while a one-way call has picked it and is not yet in a queue.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending.load(SeqCst) > 0
     }
 }
 
@@ -165,6 +179,15 @@ async fn keep(channel: &Arc<Channel>, wake: &Notify) -> Result<(), Error> {
 impl Drop for Member {
     fn drop(&mut self) {
         self.keepers.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// A one-way call to a member, until the queue of a connection has it.
+pub(in crate::client) struct SendOnMember(Arc<Member>);
+
+impl Drop for SendOnMember {
+    fn drop(&mut self) {
+        self.0.sending.fetch_sub(1, SeqCst);
     }
 }
 

@@ -3,13 +3,16 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::{Arc, Weak, atomic::Ordering::SeqCst},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering::SeqCst},
     task::Poll,
     time::Duration,
 };
 
 use super::{Cluster, Member};
-use crate::{Account, DrainReport, Error, LostSends, client::ConnectionState};
+use crate::{
+    Account, Code, DrainReport, Error, Executed, LostSends,
+    client::{ConnectionState, timer},
+};
 
 /// What one server answers. Its type is written out, because a client of one server is a client, too.
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<Account, Error>> + Send + 'a>>;
@@ -24,17 +27,44 @@ pub(super) struct Departed {
 
 /// Lets a server go that the resolver has no more: its calls end as they would, and its one-way calls are accounted for.
 pub(super) async fn depart(cluster: Weak<Cluster>, member: Arc<Member>) {
-    let settled = member.client().settled().await;
-    let Some(cluster) = cluster.upgrade() else { return };
-    let mut members = cluster.lock();
-    members.leaving.retain(|leaving| !Arc::ptr_eq(leaving, &member));
-    match settled {
-        Ok(account) => members.departed.account.add(&account),
-        Err(error) => {
-            let before = members.departed.failure.take();
-            members.departed.failure = Some(worse(before, error));
+    for _ in 0..MOST_GOODBYES {
+        let settled = member.client().settled().await;
+        let Some(cluster) = cluster.upgrade() else { return };
+        match settled {
+            // A one-way call that has picked it may still wait for credit.
+            Ok(account) if !member.is_sending() => {
+                let mut members = cluster.lock();
+                members.leaving.retain(|leaving| !Arc::ptr_eq(leaving, &member));
+                members.departed.account.add(&account);
+                return;
+            }
+            Ok(_) => {}
+            // There may be more to tell: of another connection, say.
+            Err(error) if is_told_once(&error) => cluster.keep_failure(error),
+            Err(_) => {}
         }
+        if cluster.is_closed.load(SeqCst) {
+            break;
+        }
+        drop(cluster);
+        timer::sleep(GOODBYE_PAUSE).await;
     }
+    if let Some(cluster) = cluster.upgrade() {
+        cluster
+            .lock()
+            .leaving
+            .retain(|leaving| !Arc::ptr_eq(leaving, &member));
+        let text = format!(
+            "the one-way calls to {} never ended, which has left",
+            member.address()
+        );
+        cluster.keep_failure(Error::local(Code::Unavailable, text).with_executed(Executed::Maybe));
+    }
+}
+
+/// True if the next question does not tell this error again.
+fn is_told_once(error: &Error) -> bool {
+    error.code() == Code::Unavailable
 }
 
 impl Cluster {
@@ -60,22 +90,32 @@ impl Cluster {
 
     /// Asks all servers that have one-way calls, at the same time.
     async fn on_all(&self, ask: impl Fn(Arc<Member>) -> Asked<'static> + Send) -> Result<Account, Error> {
-        let members = self.all().into_iter().filter(|member| member.has_sends());
-        let results = join(members.map(ask).collect()).await;
-        let mut failure = None;
-        let mut sum = Account::default();
-        for result in results {
-            match result {
-                Ok(account) => sum.add(&account),
-                Err(error) => failure = Some(worse(failure, error)),
-            }
-        }
-        let mut members = self.lock();
-        sum.add(&members.departed.account);
-        if let Some(departed) = members.departed.failure.take() {
-            failure = Some(worse(failure, departed));
-        }
-        failure.map_or(Ok(sum), Err)
+        // At the same time, because a server that leaves moves from one to the other.
+        let (asked, mut sum) = {
+            let members = self.lock();
+            let all = members.list.iter().chain(&members.leaving);
+            let asked: Vec<_> = all.filter(|member| member.has_sends()).cloned().collect();
+            (asked, members.departed.account.clone())
+        };
+        let told = Told {
+            cluster: self,
+            failure: Mutex::default(),
+        };
+        let asking = asked.into_iter().map(|member| {
+            let (asked, told) = (ask(member), &told);
+            async move { asked.await.map_err(|error| told.add(error)).ok() }
+        });
+        let accounts = join(asking.collect()).await;
+        accounts.iter().flatten().for_each(|account| sum.add(account));
+        let departed = self.lock().departed.failure.take();
+        departed.into_iter().for_each(|error| told.add(error));
+        told.failure().map_or(Ok(sum), Err)
+    }
+
+    /// Keeps an error for the next flush, barrier or settled.
+    fn keep_failure(&self, error: Error) {
+        let kept = &mut self.lock().departed.failure;
+        *kept = Some(worse(kept.take(), error));
     }
 
     /// Closes all connections, and waits for their ends.
@@ -114,6 +154,31 @@ impl Cluster {
     }
 }
 
+/// The failures that servers have told to a flush, barrier or settled. If that is dropped, the next one tells them.
+struct Told<'a> {
+    cluster: &'a Cluster,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Told<'_> {
+    fn add(&self, error: Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *failure = Some(worse(failure.take(), error));
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if let Some(error) = self.failure().filter(is_told_once) {
+            self.cluster.keep_failure(error);
+        }
+    }
+}
+
 /// The error that tells of both, as far as one can: the lost one-way calls are added.
 fn worse(before: Option<Error>, error: Error) -> Error {
     let Some(before) = before else { return error };
@@ -145,3 +210,8 @@ async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     .await;
     outputs.into_iter().flatten().collect()
 }
+
+/// How often a server that has left is asked what became of its one-way calls. Each question takes up to the client's timeout.
+const MOST_GOODBYES: u32 = 20;
+/// The pause between two such questions.
+const GOODBYE_PAUSE: Duration = Duration::from_millis(100);

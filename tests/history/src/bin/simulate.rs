@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::Parser;
-use history::{check::Summary, simulation::simulate};
+use history::{check::Summary, cluster, simulation};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Runs simulations of servers and clients under faults, each from a seed. Checks that each call ran
@@ -32,6 +32,10 @@ struct Args {
     /// The number of seeds.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
+
+    /// Runs three servers behind each client, which balances its calls over them.
+    #[arg(long)]
+    cluster: bool,
 
     /// The number of simulations at once. Default: one per core.
     #[arg(long)]
@@ -105,7 +109,11 @@ struct Sum {
 fn run(seed: u64, args: &Args, sum: &Mutex<Sum>) -> Option<String> {
     let mut digest = None;
     for _ in 0..args.repeat.max(1) {
-        let outcome = match simulate(seed) {
+        let simulated = match args.cluster {
+            true => cluster::simulate(seed),
+            false => simulation::simulate(seed),
+        };
+        let outcome = match simulated {
             Ok(outcome) => outcome,
             Err(failure) => return Some(failure.to_string()),
         };

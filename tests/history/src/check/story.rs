@@ -21,6 +21,8 @@ impl fmt::Display for Story<'_> {
                 client,
                 outcome,
                 flow,
+                may_repeat,
+                deadline,
                 ..
             } = record;
             let kind = match record.kind {
@@ -29,6 +31,12 @@ impl fmt::Display for Story<'_> {
             };
             let separator = if i == 0 { "" } else { "; " };
             write!(f, "{separator}{kind} {procedure} of client {client} {outcome}")?;
+            if *may_repeat {
+                f.write_str(", may repeat")?;
+            }
+            if let Some(deadline) = deadline {
+                write!(f, ", deadline {deadline}")?;
+            }
             if record.kind == Kind::Stream {
                 write!(f, ", {flow:?}")?;
             }

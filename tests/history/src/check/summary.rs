@@ -30,6 +30,8 @@ pub struct Summary {
     pub messages_read: u64,
     /// The messages of streams that handlers read, without killed handlers.
     pub messages_gathered: u64,
+    /// Calls that ran more than once, because they may.
+    pub repeated: u64,
     /// Calls that failed because their deadline had passed.
     pub expired: u64,
     /// Calls that failed because their connection or their server was lost.
@@ -132,6 +134,7 @@ impl AddAssign for Summary {
             streams,
             messages_read,
             messages_gathered,
+            repeated,
             expired,
             unavailable,
             raced,
@@ -156,6 +159,7 @@ impl AddAssign for Summary {
         self.streams += streams;
         self.messages_read += messages_read;
         self.messages_gathered += messages_gathered;
+        self.repeated += repeated;
         self.expired += expired;
         self.unavailable += unavailable;
         self.raced += raced;
@@ -186,8 +190,8 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "calls     {calls}: {ok} Ok, {no} No, {maybe} Maybe, {yes} Yes, {cancelled} cancelled ({} expired, {} \
-             unavailable)",
-            self.expired, self.unavailable
+             unavailable, {} repeated)",
+            self.expired, self.unavailable, self.repeated
         )?;
         writeln!(
             f,

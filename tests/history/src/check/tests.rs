@@ -52,6 +52,8 @@ impl Run {
             outcome,
             hurried: false,
             flow: Flow::default(),
+            may_repeat: false,
+            deadline: None,
         });
     }
 
@@ -167,6 +169,38 @@ fn a_second_start_is_found_after_every_outcome() {
     run()
         .call(1, Outcome::Ok, &killed_between)
         .breaks(Fault::StartedTwice);
+}
+
+impl Run {
+    /// The last call may run twice.
+    fn may_repeat(mut self) -> Self {
+        self.history.records.last_mut().unwrap().may_repeat = true;
+        self
+    }
+}
+
+#[test]
+fn a_call_that_may_repeat_starts_four_times_at_most() {
+    let (began, killed) = (Event::Started, Event::Dropped);
+    let mut handlers = vec![began, killed, began, began, killed, began, Event::Ended];
+    let summary = run().call(1, Outcome::Ok, &handlers).may_repeat().holds();
+    assert_eq!(summary.repeated, 1);
+    handlers.push(began);
+    let often = run().call(1, Outcome::Ok, &handlers).may_repeat();
+    often.breaks(Fault::StartedTooOften);
+}
+
+#[test]
+fn a_start_long_after_the_deadline_is_found() {
+    let rules = || Rules::always().started_within(Duration::from_secs(1));
+    // The wall clock is long after 1970.
+    let with_deadline = |deadline| {
+        let mut run = Run::new(rules()).call(1, Outcome::Ok, &ENDED);
+        run.history.records[0].deadline = Some(deadline);
+        run
+    };
+    with_deadline(7).breaks(Fault::StartedLate);
+    with_deadline(u64::MAX / 2).holds();
 }
 
 #[test]

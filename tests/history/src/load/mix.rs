@@ -2,7 +2,9 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::request::{Procedure, Request};
+use tokio::time::Instant;
+
+use super::request::{Procedure, Request, Tries};
 use crate::{
     api::v1::Ending,
     script::Script,
@@ -54,6 +56,12 @@ pub struct Mix {
     pub sends: u32,
     /// The percentage of turns with a ping.
     pub pings: u32,
+    /// The percentage of calls without streams that may run twice. Half of these have a limit for each try.
+    pub repeatable: u32,
+    /// True if some accounts of one-way calls are awaited until all of them have ended.
+    pub settles: bool,
+    /// The beginning of virtual time. With it each call must end by its deadline.
+    pub since: Option<Instant>,
 }
 
 impl Default for Mix {
@@ -79,6 +87,9 @@ impl Default for Mix {
             hurried: 5,
             sends: 30,
             pings: 3,
+            repeatable: 0,
+            settles: false,
+            since: None,
         }
     }
 }
@@ -182,6 +193,20 @@ impl Mix {
                 _ => 0,
             },
             timeout: deadline.map(Duration::from_micros),
+            tries: self.tries(random),
+        }
+    }
+
+    /// Draws whether the next call may run twice, and how long each try may take.
+    fn tries(&self, random: &mut fastrand::Rng) -> Tries {
+        if self.repeatable == 0 || random.u32(..100) >= self.repeatable {
+            return Tries::Once;
+        }
+        match (random.bool(), self.hang_limit) {
+            (true, Some(limit)) => {
+                Tries::Several(Some(Duration::from_micros(random.u64(1..=micros_of(limit)))))
+            }
+            _ => Tries::Several(None),
         }
     }
 

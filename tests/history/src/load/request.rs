@@ -21,6 +21,16 @@ pub(super) struct Request {
     pub(super) micros: u32,
     /// The timeout of the call; without one, that of the client.
     pub(super) timeout: Option<Duration>,
+    pub(super) tries: Tries,
+}
+
+/// How often a call may be tried on several servers, as its caller says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tries {
+    /// It may run once.
+    Once,
+    /// It may run twice; each try may take that long.
+    Several(Option<Duration>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +68,15 @@ impl Request {
         let call = match self.timeout {
             Some(timeout) => probe.send_recv().timeout(timeout),
             None => probe.send_recv(),
+        };
+        let call = match self.tries {
+            Tries::Once => call,
+            Tries::Several(limit) => {
+                let call = call.idempotent().hash_key((token % KEYS).to_le_bytes());
+                limit
+                    .into_iter()
+                    .fold(call, |call, limit| call.attempt_timeout(limit))
+            }
         };
         match self.reply(call, token).await {
             Ok(true) => (Outcome::Ok, None),
@@ -132,3 +151,6 @@ impl Request {
         }
     }
 }
+
+/// The number of keys of calls.
+const KEYS: u64 = 8;

@@ -2,11 +2,14 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use super::{
     Mix, Party, Progress, allow,
-    request::{Procedure, Request},
+    request::{Procedure, Request, Tries},
     within,
 };
 use crate::{
@@ -67,12 +70,19 @@ impl User {
         let ticket = self
             .log
             .call(self.party.number, request.procedure.name(), hurried);
+        let ticket = self.dated(ticket, request.timeout);
+        let ticket = match request.tries {
+            Tries::Once => ticket,
+            Tries::Several(_) => ticket.may_repeat(),
+        };
+        let lasting = self.lasting(request.timeout);
         let probe = self.party.probe.clone();
         let recorder = self.log.recorder().clone();
         let progress = Arc::clone(&self.progress);
         async move {
             let token = ticket.token();
-            settle(&recorder, ticket, patience, request.call(&probe, token)).await;
+            let call = lasting.watch(&recorder, request.call(&probe, token));
+            settle(&recorder, ticket, patience, call).await;
             progress.end();
         }
     }
@@ -82,12 +92,17 @@ impl User {
         let (name, limit) = (talk.way.name(), talk.limit());
         let number = self.party.number;
         let ticket = self.log.stream(number, name, talk.is_hurried(), limit);
+        let ticket = self.dated(ticket, talk.timeout);
+        // The caller itself pauses before each read, also of messages that came in time.
+        let pause = Duration::from_micros(talk.micros.into()) * (self.mix.messages + 1);
+        let lasting = self.lasting(Some(talk.timeout.unwrap_or(USUAL) + pause));
         let probe = self.party.probe.clone();
         let recorder = self.log.recorder().clone();
         let progress = Arc::clone(&self.progress);
         async move {
             let (token, moving) = (ticket.token(), ticket.moving());
-            settle(&recorder, ticket, patience, talk.call(&probe, token, &moving)).await;
+            let call = lasting.watch(&recorder, talk.call(&probe, token, &moving));
+            settle(&recorder, ticket, patience, call).await;
             progress.end();
         }
     }
@@ -104,7 +119,9 @@ impl User {
             let hurried = request.timeout.is_some();
             let ticket = self.log.send(party.number, request.procedure.name(), hurried);
             let token = ticket.token();
+            let lasting = self.lasting(request.timeout);
             let send = request.send(&party.probe, token);
+            let send = lasting.watch(self.log.recorder(), send);
             settle(self.log.recorder(), ticket, patience, send).await;
             self.progress.end();
         }
@@ -117,6 +134,7 @@ impl User {
                 let patience = Duration::from_micros(self.random.u64(..1000).saturating_sub(500));
                 party.abandoned_barrier(self.log.recorder(), patience).await;
             }
+            8 if self.mix.settles => party.settled(self.log.recorder()).await,
             _ => {}
         }
     }
@@ -130,6 +148,20 @@ impl User {
         request
     }
 
+    /// Gives a call with a reply its deadline, if time is virtual.
+    fn dated(&self, ticket: Ticket, timeout: Option<Duration>) -> Ticket {
+        let Some(since) = self.mix.since else {
+            return ticket;
+        };
+        let deadline = since.elapsed() + timeout.unwrap_or(USUAL);
+        ticket.by(u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// The longest time that a call may take, if time is virtual.
+    fn lasting(&self, timeout: Option<Duration>) -> Lasting {
+        Lasting(self.mix.since.map(|_| timeout.unwrap_or(USUAL) + SLACK))
+    }
+
     fn patience(&mut self) -> Patience {
         if self.random.u32(..100) >= self.mix.cancelled {
             Patience::Endless
@@ -138,6 +170,22 @@ impl User {
         } else {
             Patience::Time(Duration::from_micros(self.random.u64(..3000)))
         }
+    }
+}
+
+/// The longest time that a call may take, if that is checked.
+struct Lasting(Option<Duration>);
+
+impl Lasting {
+    /// Records it if `call` takes longer.
+    async fn watch<T>(self, recorder: &Recorder, call: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let output = call.await;
+        let took = began.elapsed();
+        if let Some(most) = self.0.filter(|most| took > *most) {
+            recorder.strange(format!("a call took {took:?}, and may take {most:?}"));
+        }
+        output
     }
 }
 
@@ -198,3 +246,8 @@ async fn polled<T>(future: impl Future<Output = T>, polls: u32) -> Option<T> {
     })
     .await
 }
+
+/// The timeout of calls without one of their own: the default of a client.
+const USUAL: Duration = Duration::from_secs(30);
+/// What virtual timers may be late.
+const SLACK: Duration = Duration::from_millis(50);

@@ -277,6 +277,8 @@ mod tests {
             outcome,
             hurried: false,
             flow: Flow::default(),
+            may_repeat: false,
+            deadline: None,
         }
     }
 

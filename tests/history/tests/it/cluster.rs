@@ -1,0 +1,31 @@
+//! Simulations of clients that balance. For more: `cargo run --release -p history --bin simulate -- --cluster --seeds 5000`.
+
+use history::cluster::simulate;
+
+fn keep_their_promises(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        if let Err(failure) = simulate(seed) {
+            panic!(
+                "{failure}\nagain: cargo run -p history --bin simulate -- --cluster --from {seed} --seeds 1"
+            );
+        }
+    }
+}
+
+#[test]
+fn simulated_clusters_keep_their_promises() {
+    keep_their_promises(0..15);
+}
+
+#[test]
+fn more_simulated_clusters_keep_their_promises() {
+    keep_their_promises(15..30);
+}
+
+#[test]
+fn a_seed_is_the_same_cluster_each_time() {
+    for seed in [2, 4, 8] {
+        let digests = [(); 2].map(|()| simulate(seed).unwrap().digest);
+        assert_eq!(digests, [digests[0]; 2], "seed {seed}");
+    }
+}
