@@ -13,7 +13,7 @@ use rpc_runtime::{
 
 use crate::opening;
 #[cfg(feature = "routes")]
-use crate::routes::Routes;
+use crate::{longest_buffer::LONGEST, routes::Routes};
 
 /// HTTP as a guest of a server: give it to [`ServerBuilder::guest`](rpc_runtime::server::ServerBuilder::guest).
 ///
@@ -234,9 +234,9 @@ impl Http {
 
     /// Sets how many bytes the body of a request for the [routes](Http::routes) may have. Default: 1 MiB.
     ///
-    /// A longer one is answered with 413.
+    /// A longer one is answered with 413. On a system of 32 bits the highest limit is 256 MiB, and a higher one becomes that.
     pub fn max_body(mut self, bytes: usize) -> Self {
-        self.0.route_limits.max_body = bytes;
+        self.0.route_limits.max_body = bytes.min(LONGEST);
         self
     }
 
@@ -290,5 +290,17 @@ impl Guest for Http {
 
     fn serve(&self, connection: GuestConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(opening::serve(self.0.clone(), connection))
+    }
+}
+
+#[cfg(all(test, feature = "routes"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_at_most_as_long_as_a_buffer() {
+        let max_body = |bytes| Http::new().max_body(bytes).0.route_limits.max_body;
+        assert_eq!(max_body(LONGEST), LONGEST);
+        assert_eq!(max_body(usize::MAX), LONGEST);
     }
 }

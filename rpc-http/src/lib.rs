@@ -55,6 +55,7 @@ mod grpc;
 mod held_bytes;
 mod http_guest;
 mod keep_alive;
+mod longest_buffer;
 mod open_answers;
 mod opening;
 mod outgoing;

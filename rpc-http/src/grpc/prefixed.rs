@@ -4,6 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rpc_runtime::{Code, Status};
 
 use super::encoding::Encoding;
+use crate::longest_buffer::LONGEST;
 
 /// The bytes of a body that are not read, as messages behind five bytes: whether it is compressed, and its length.
 #[derive(Debug)]
@@ -14,12 +15,12 @@ pub(crate) struct Prefixed {
 }
 
 impl Prefixed {
-    /// Each message may have `max` bytes, before and after decompression.
+    /// Each message may have `max` bytes, before and after decompression, and at most [`LONGEST`].
     pub(crate) fn new(encoding: Encoding, max: usize) -> Self {
         Self {
             unread: BytesMut::new(),
             encoding,
-            max,
+            max: max.min(LONGEST),
         }
     }
 
@@ -180,6 +181,15 @@ pub(crate) const PREFIX: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_at_most_as_long_as_a_buffer() {
+        let mut unread = Prefixed::new(Encoding::Identity, usize::MAX);
+        assert_eq!(unread.max, LONGEST);
+        // Nothing overflows for the longest length that can be announced. On a system of 64 bits it is not too long.
+        let announced = unread.push(&Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 7]));
+        assert_eq!(announced.is_ok(), cfg!(target_pointer_width = "64"));
+    }
 
     #[test]
     fn messages_that_have_arrived_are_given_until_one_needs_more() {
