@@ -60,6 +60,11 @@ class Etcd:
             self.process.kill()
             self.process.wait()
 
+    def kill(self):
+        """Ends etcd as a machine that fails does."""
+        self.process.kill()
+        self.process.wait()
+
 
 def check_own_protos(etcd, caller):
     """Runs the caller to its end. A line `restart` that it prints asks for a restart of etcd."""
