@@ -203,7 +203,7 @@ impl BalancedCall {
     }
 
     fn next(&self, error: &Error, began: Began) -> Next {
-        if self.call.deadline.has_passed() || self.has_open_streams() {
+        if self.is_late() || self.has_open_streams() {
             return Next::End;
         }
         if began == Began::No {
@@ -228,6 +228,12 @@ impl BalancedCall {
             Code::DeadlineExceeded => self.attempt_timeout().is_some() && error.status().is_none(),
             _ => false,
         }
+    }
+
+    /// True at and after the deadline.
+    fn is_late(&self) -> bool {
+        let at = self.call.deadline.at();
+        self.call.deadline.has_passed() || at.is_some_and(|at| at <= Instant::now())
     }
 
     fn has_open_streams(&self) -> bool {
@@ -256,7 +262,7 @@ impl BalancedCall {
             self.tried.clear();
             let soon = self.call.deadline.at_most(SOON, Instant::now());
             let _ = self.cluster.changes_by(&soon).await;
-            return !self.call.deadline.has_passed();
+            return !self.is_late();
         }
         // All servers have refused it: they are tried again when they ask for it.
         let Some(hint) = error
