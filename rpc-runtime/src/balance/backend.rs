@@ -13,14 +13,17 @@ pub struct Backend {
     endpoint: Arc<Endpoint>,
     weight: f64,
     measured: Arc<Measured>,
+    /// Its index among all servers of the client.
+    index: usize,
 }
 
 impl Backend {
-    pub(super) fn new(endpoint: Arc<Endpoint>, weight: f64, measured: Arc<Measured>) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, weight: f64, measured: Arc<Measured>, index: usize) -> Self {
         Self {
             endpoint,
             weight,
             measured,
+            index,
         }
     }
 
@@ -56,9 +59,9 @@ impl Backend {
         self.measured.success(Instant::now())
     }
 
-    /// Distinguishes it from all others that are there at the same time.
-    pub(crate) fn id(&self) -> usize {
-        Arc::as_ptr(&self.measured).addr()
+    /// Its index among all servers of the client, of which the selection was made.
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     pub(super) fn measured(&self) -> &Arc<Measured> {

@@ -121,25 +121,27 @@ impl Selection {
         let is_forced = !places.iter().any(is_in);
         let takes =
             |place: &Place| is_in(place) || is_forced && matches!(place, Place::Out(_) | Place::Hangs(_));
-        let taking: Vec<&Candidate> = candidates
+        let taking: Vec<(usize, &Candidate)> = candidates
             .iter()
-            .zip(&places)
-            .filter(|(_, place)| takes(place))
-            .map(|(candidate, _)| candidate)
+            .enumerate()
+            .filter(|(index, _)| takes(&places[*index]))
             .collect();
         let has_old = taking
             .iter()
-            .any(|one| one.new_since().is_some_and(|at| at + SLOW_START <= now));
-        let group = |members: &mut dyn Iterator<Item = &&Candidate>| {
-            let backends = members.map(|one| one.backend(has_old, now)).collect();
+            .any(|(_, one)| one.new_since().is_some_and(|at| at + SLOW_START <= now));
+        let is_own = |one: &Candidate| zone.is_some() && one.endpoint.zone() == zone;
+        let group = |own: bool| {
+            let members = taking.iter().filter(|(_, one)| is_own(one) == own);
+            let backends = members
+                .map(|(index, one)| one.backend(*index, has_old, now))
+                .collect();
             Group::new(backends, balancer)
         };
-        let is_own = |one: &Candidate| zone.is_some() && one.endpoint.zone() == zone;
         let usable = |own: bool| {
             let all = candidates
                 .iter()
                 .filter(|one| is_own(one) == own && one.endpoint.weight() > 0);
-            let taking = taking.iter().filter(|one| is_own(one) == own);
+            let taking = taking.iter().filter(|(_, one)| is_own(one) == own);
             (taking.count(), all.count())
         };
         let (own, all_own) = usable(true);
@@ -150,9 +152,9 @@ impl Selection {
             (1.4 * own as f64 / all_own as f64).min(1.0)
         };
         let selection = Self {
-            own: group(&mut taking.iter().filter(|one| is_own(one))),
+            own: group(true),
             own_share,
-            others: group(&mut taking.iter().filter(|one| !is_own(one))),
+            others: group(false),
             is_forced: is_forced && !taking.is_empty(),
         };
         (selection, places)
@@ -212,7 +214,7 @@ impl Group {
 
 impl Candidate {
     /// The backend that balancers see; its weight grows while it is new beside others that are not.
-    fn backend(&self, has_old: bool, now: Instant) -> Backend {
+    fn backend(&self, index: usize, has_old: bool, now: Instant) -> Backend {
         let age = self
             .new_since()
             .map_or(SLOW_START, |at| now.saturating_duration_since(at));
@@ -222,7 +224,12 @@ impl Candidate {
             1.0
         };
         let weight = f64::from(self.endpoint.weight()) * (0.1 + 0.9 * grown);
-        Backend::new(Arc::clone(&self.endpoint), weight, Arc::clone(&self.measured))
+        Backend::new(
+            Arc::clone(&self.endpoint),
+            weight,
+            Arc::clone(&self.measured),
+            index,
+        )
     }
 }
 
@@ -300,7 +307,7 @@ pub(super) mod tests {
     pub(in crate::balance) fn backends(weights: &[f64]) -> Vec<Backend> {
         let backend = |(index, weight): (usize, &f64)| {
             let endpoint = Arc::new(Endpoint::new(format!("mem:{index}")));
-            Backend::new(endpoint, *weight, Arc::new(Measured::new(Instant::now())))
+            Backend::new(endpoint, *weight, Arc::new(Measured::new(Instant::now())), index)
         };
         weights.iter().enumerate().map(backend).collect()
     }

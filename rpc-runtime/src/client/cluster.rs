@@ -9,7 +9,6 @@ mod sends;
 mod view;
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -87,8 +86,8 @@ struct Members {
 /// What calls pick from.
 struct Selected {
     selection: Selection,
-    /// By the address of what is measured of them.
-    members: HashMap<usize, Arc<Member>>,
+    /// All of which the selection was made. Not in a `HashMap`: in a simulation the last ones are dropped in the same order each time.
+    members: Vec<Arc<Member>>,
 }
 
 impl Cluster {
@@ -106,7 +105,7 @@ impl Cluster {
             }),
             selected: RwLock::new(Arc::new(Selected {
                 selection: Selection::none(),
-                members: HashMap::new(),
+                members: Vec::new(),
             })),
             changed: Arc::default(),
             wake: Arc::default(),
@@ -186,7 +185,7 @@ impl Cluster {
             Error::local(Code::Internal, "the balancer panicked: ClientBuilder::balancer")
                 .with_phase(Phase::Connect)
         })?;
-        let member = picked.and_then(|backend| selected.members.get(&backend.id()));
+        let member = picked.and_then(|backend| selected.members.get(backend.index()));
         Ok(Some(member.cloned()))
     }
 
