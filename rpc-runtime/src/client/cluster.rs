@@ -87,8 +87,10 @@ struct Members {
 /// What calls pick from.
 struct Selected {
     selection: Selection,
-    /// By the address of what is measured of them.
-    members: HashMap<usize, Arc<Member>>,
+    /// In the resolver's order, in which they are dropped, too: so a simulation of a seed is the same each time.
+    members: Vec<Arc<Member>>,
+    /// The place of each of them, by `Backend::id`.
+    places: HashMap<usize, usize>,
 }
 
 impl Cluster {
@@ -106,7 +108,8 @@ impl Cluster {
             }),
             selected: RwLock::new(Arc::new(Selected {
                 selection: Selection::none(),
-                members: HashMap::new(),
+                members: Vec::new(),
+                places: HashMap::new(),
             })),
             changed: Arc::default(),
             wake: Arc::default(),
@@ -186,7 +189,8 @@ impl Cluster {
             Error::local(Code::Internal, "the balancer panicked: ClientBuilder::balancer")
                 .with_phase(Phase::Connect)
         })?;
-        let member = picked.and_then(|backend| selected.members.get(&backend.id()));
+        let place = picked.and_then(|backend| selected.places.get(&backend.id()));
+        let member = place.and_then(|place| selected.members.get(*place));
         Ok(Some(member.cloned()))
     }
 

@@ -208,13 +208,12 @@ impl Cluster {
                 .all(|(before, after)| before.is_like(after));
         let is_empty = selection.is_empty();
         if !is_same || was_growing || places.is_empty() {
-            let by_id = |(member, candidate): (&Arc<Member>, &Candidate)| {
-                (Arc::as_ptr(&candidate.measured).addr(), Arc::clone(member))
-            };
-            let by_id = members.list.iter().zip(&members.candidates).map(by_id).collect();
+            let ids = members.candidates.iter();
+            let ids = ids.map(|candidate| Arc::as_ptr(&candidate.measured).addr());
             let selected = Arc::new(Selected {
                 selection,
-                members: by_id,
+                members: members.list.clone(),
+                places: ids.zip(0..).collect(),
             });
             *self.selected.write().unwrap_or_else(PoisonError::into_inner) = selected;
         }
