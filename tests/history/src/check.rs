@@ -25,6 +25,7 @@ pub struct Rules {
     replies_delivered: bool,
     handlers_end: bool,
     covered_sends_run: bool,
+    covered_sends_are_told: bool,
     no_sends_in_doubt: bool,
     started_within: Option<Duration>,
 }
@@ -56,6 +57,14 @@ impl Rules {
     /// For runs whose servers drain with enough time; connections may be cut.
     pub fn covered_sends_run(mut self, wanted: bool) -> Self {
         self.covered_sends_run = wanted;
+        self
+    }
+
+    /// Requires that each one-way call covered by a barrier runs, or that the account tells of its drop. Default: no.
+    ///
+    /// For runs whose servers never end; they may be overloaded.
+    pub fn covered_sends_are_told(mut self, wanted: bool) -> Self {
+        self.covered_sends_are_told = wanted;
         self
     }
 
@@ -124,7 +133,8 @@ pub enum Fault {
     MoreLostThanSent,
     /// One-way calls ran that were reported as lost and not executed.
     LostSendsRan,
-    /// One-way calls covered by a barrier did not run. ([`Rules::covered_sends_run`])
+    /// One-way calls covered by a barrier did not run. ([`Rules::covered_sends_run`],
+    /// [`Rules::covered_sends_are_told`])
     CoveredSendsDidNotRun,
     /// One-way calls were reported as perhaps executed. ([`Rules::no_sends_in_doubt`])
     SendsInDoubt,

@@ -100,7 +100,7 @@ async fn run(sim: &Sim) -> Outcome {
     let rules = Rules::always()
         .handlers_end(true)
         .started_within(SLACK)
-        .covered_sends_run(plan.servers_stay);
+        .covered_sends_are_told(plan.servers_stay);
     match check(&records, &history, rules) {
         Ok(summary) => Outcome {
             summary,

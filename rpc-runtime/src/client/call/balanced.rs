@@ -1,6 +1,6 @@
 //! Balanced: a call on one of several servers, and its next try on another one.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::debug;
@@ -260,6 +260,11 @@ impl BalancedCall {
         if !costs {
             // Servers that were connected a moment ago are not any more: what calls pick from changes soon.
             self.tried.clear();
+            // The call itself makes the keeper look, which tells of a change: without a pause both would go round for ever.
+            let pause = self.call.deadline.at_most(SHORT, Instant::now());
+            if let Some(at) = pause.at() {
+                let _ = timer::until(at, pending::<()>()).await;
+            }
             let soon = self.call.deadline.at_most(SOON, Instant::now());
             let _ = self.cluster.changes_by(&soon).await;
             return !self.is_late();
@@ -318,3 +323,5 @@ const MAX_PAID: u32 = 3;
 const MAX_HINT: Duration = Duration::from_secs(60);
 /// How long a call waits for other servers before it looks again.
 const SOON: Duration = Duration::from_millis(50);
+/// How long it waits at least.
+const SHORT: Duration = Duration::from_millis(5);

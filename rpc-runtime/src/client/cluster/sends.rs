@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Cluster, Member};
+use super::{Cluster, Member, now};
 use crate::{
     Account, Code, DrainReport, Error, Executed, LostSends,
     client::{ConnectionState, timer},
@@ -27,7 +27,8 @@ pub(super) struct Departed {
 
 /// Lets a server go that the resolver has no more: its calls end as they would, and its one-way calls are accounted for.
 pub(super) async fn depart(cluster: Weak<Cluster>, member: Arc<Member>) {
-    for _ in 0..MOST_GOODBYES {
+    let (began, mut pause) = (now(), FIRST_PAUSE);
+    while now() < began + LONGEST_GOODBYE {
         let settled = member.client().settled().await;
         let Some(cluster) = cluster.upgrade() else { return };
         match settled {
@@ -47,7 +48,8 @@ pub(super) async fn depart(cluster: Weak<Cluster>, member: Arc<Member>) {
             break;
         }
         drop(cluster);
-        timer::sleep(GOODBYE_PAUSE).await;
+        timer::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
     }
     if let Some(cluster) = cluster.upgrade() {
         cluster
@@ -211,7 +213,8 @@ async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     outputs.into_iter().flatten().collect()
 }
 
-/// How often a server that has left is asked what became of its one-way calls. Each question takes up to the client's timeout.
-const MOST_GOODBYES: u32 = 20;
-/// The pause between two such questions.
-const GOODBYE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a server that has left is asked what became of its one-way calls.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(600);
+/// The first pause between two such questions. Each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);

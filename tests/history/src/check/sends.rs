@@ -110,9 +110,13 @@ fn faults(stretch: &Stretch, tally: &Tally, rules: Rules) -> Vec<Fault> {
     }
     // A call that was neither lost nor late must have run.
     let must_run = tally.accepted.saturating_sub(lost + tally.hurried);
-    let is_covered = stretch.account.is_some();
-    if rules.covered_sends_run && is_covered && tally.ran < must_run {
-        faults.push(Fault::CoveredSendsDidNotRun);
+    if let Some(account) = stretch.account {
+        // The account may count drops of earlier stretches.
+        let told = must_run.saturating_sub(account.dropped);
+        if rules.covered_sends_run && tally.ran < must_run || rules.covered_sends_are_told && tally.ran < told
+        {
+            faults.push(Fault::CoveredSendsDidNotRun);
+        }
     }
     faults
 }

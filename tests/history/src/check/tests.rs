@@ -191,6 +191,24 @@ fn a_call_that_may_repeat_starts_four_times_at_most() {
 }
 
 #[test]
+fn a_covered_send_that_did_not_run_is_found_unless_the_account_tells_of_its_drop() {
+    let covered = |dropped| {
+        let account = Numbers {
+            received: 1,
+            dropped,
+            ..Numbers::default()
+        };
+        let run = Run::new(Rules::always().covered_sends_are_told(true)).send(1, Outcome::Ok, &[]);
+        run.heard(Stretch {
+            account: Some(account),
+            ..Stretch::default()
+        })
+    };
+    covered(1).holds();
+    covered(0).breaks(Fault::CoveredSendsDidNotRun);
+}
+
+#[test]
 fn a_start_long_after_the_deadline_is_found() {
     let rules = || Rules::always().started_within(Duration::from_secs(1));
     // The wall clock is long after 1970.
