@@ -20,11 +20,16 @@ mod registrar;
 mod resolver;
 mod serving;
 mod target;
+mod work;
 
 pub use self::{
     dns::Dns, endpoint::Endpoint, file::File, following::Following, found::Found, registrar::Registrar,
     resolver::Resolver, serving::Serving,
 };
 pub(crate) use self::{
-    registrar::DynRegistrar, resolver::DynResolver, serving::ServingEnd, target::resolver_of,
+    registrar::DynRegistrar,
+    resolver::DynResolver,
+    serving::ServingEnd,
+    target::resolver_of,
+    work::{Pauses, poll_caught},
 };

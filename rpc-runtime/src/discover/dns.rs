@@ -1,6 +1,7 @@
 //! Dns: the addresses that the system's resolver has for a name.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
@@ -96,6 +97,8 @@ impl Dns {
             let addresses = looked_up
                 .map_err(|_| self.failed(&format!(": no answer within {LOOK_UP_WITHIN:?}")))?
                 .map_err(|error| self.failed("").with_source(error))?;
+            // Servers of DNS shuffle their answers. Another order is no news.
+            let addresses: BTreeSet<_> = addresses.into_iter().collect();
             let addresses = addresses.into_iter().map(|address| address.to_string());
             found.set(addresses.map(|address| self.endpoint(address)));
             // Clients that begin together do not ask together.

@@ -133,7 +133,7 @@ fn read(path: &Arc<Path>) -> io::Result<Arc<[u8]>> {
 ///
 /// # Errors
 ///
-/// What is wrong with it, and in which line.
+/// A line is no endpoint: the error says which one, and why.
 fn parse(bytes: &[u8]) -> Result<Vec<Endpoint>, String> {
     if bytes.is_empty() {
         return Err("it is empty; write a comment to say that there are no servers".to_owned());
@@ -163,7 +163,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<Endpoint>, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with it, and what to write.
+/// The line is no endpoint: the error says why, and what to write.
 fn parse_line(line: &str) -> Result<Option<Endpoint>, String> {
     let mut words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
     let Some(address) = words.next() else {

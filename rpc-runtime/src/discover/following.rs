@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
@@ -13,9 +13,10 @@ use tokio::time::{self, Instant, Sleep};
 
 use super::{
     Endpoint, Found, Resolver,
-    resolver::{DynResolver, Follow},
+    resolver::DynResolver,
+    work::{Pauses, Work, poll_caught},
 };
-use crate::{Code, Error, base::panic::Panic};
+use crate::Error;
 
 /// The sets of endpoints that a [`Resolver`] finds, one after the other.
 ///
@@ -43,22 +44,22 @@ use crate::{Code, Error, base::panic::Panic};
 pub struct Following {
     resolver: Arc<dyn DynResolver>,
     found: Arc<Found>,
-    work: Work,
-    /// The last set, sorted.
+    state: State,
+    /// The last set.
     last: Option<Vec<Endpoint>>,
     /// True after an error, until the next set.
     has_failed: bool,
-    /// The pause after the next error.
-    pause: Duration,
+    /// The pauses after errors.
+    pauses: Pauses,
     /// When a refresh was asked for last.
     asked_at: Option<Instant>,
 }
 
 /// What a resolver does.
-enum Work {
+enum State {
     /// It is called now.
     Begin,
-    Running(Follow),
+    Running(Work),
     /// It has failed, and is called again then.
     Pausing(Pin<Box<Sleep>>),
     /// It has returned, and is called again when a refresh is asked for.
@@ -82,16 +83,15 @@ impl Following {
         Self {
             resolver,
             found: Arc::default(),
-            work: Work::Begin,
+            state: State::Begin,
             last: None,
             has_failed: false,
-            pause: FIRST_PAUSE,
+            pauses: Pauses::new(),
             asked_at: None,
         }
     }
 
-    /// Waits for the first set of endpoints, for one that differs from the last one, or for the first one after an error. The order of endpoints
-    /// makes no difference.
+    /// Waits for the first set of endpoints, for one that differs from the last one, in its order, too, or for the first one after an error.
     ///
     /// # Errors
     ///
@@ -105,11 +105,9 @@ impl Following {
         loop {
             match self.event().await {
                 Event::News(Ok(set)) => {
-                    self.pause = FIRST_PAUSE;
-                    let mut sorted = set.clone();
-                    sorted.sort();
-                    if std::mem::take(&mut self.has_failed) || self.last.as_ref() != Some(&sorted) {
-                        self.last = Some(sorted);
+                    self.pauses = Pauses::new();
+                    if std::mem::take(&mut self.has_failed) || self.last.as_ref() != Some(&set) {
+                        self.last = Some(set.clone());
                         return Ok(set);
                     }
                 }
@@ -117,18 +115,15 @@ impl Following {
                     self.has_failed = true;
                     return Err(error);
                 }
-                Event::Returned(Ok(())) => self.work = Work::Done,
+                Event::Returned(Ok(())) => self.state = State::Done,
                 Event::Returned(Err(error)) => {
                     self.has_failed = true;
-                    // Clients that fail together do not ask again together.
-                    let pause = self.pause.mul_f64(0.8 + 0.4 * fastrand::f64());
-                    self.work = Work::Pausing(Box::pin(time::sleep(pause)));
-                    self.pause = (self.pause * 2).min(LAST_PAUSE);
+                    self.state = State::Pausing(Box::pin(time::sleep(self.pauses.next())));
                     return Err(error);
                 }
                 Event::Again => {
                     let found = Arc::clone(&self.found);
-                    self.work = Work::Running(Arc::clone(&self.resolver).follow(found));
+                    self.state = State::Running(Arc::clone(&self.resolver).follow(found));
                 }
             }
         }
@@ -144,24 +139,24 @@ impl Following {
     }
 
     async fn event(&mut self) -> Event {
-        let Self { found, work, .. } = self;
+        let Self { found, state, .. } = self;
         let mut news = pin!(found.news());
         let mut refresh = pin!(found.refresh_asked());
         poll_fn(|cx| {
-            let ended = match work {
-                Work::Running(running) => poll_caught(running, cx).map(Event::Returned),
-                Work::Begin => Poll::Ready(Event::Again),
-                Work::Pausing(pause) => match (pause.as_mut().poll(cx), refresh.as_mut().poll(cx)) {
+            let ended = match state {
+                State::Running(work) => poll_caught(work, "resolver", cx).map(Event::Returned),
+                State::Begin => Poll::Ready(Event::Again),
+                State::Pausing(pause) => match (pause.as_mut().poll(cx), refresh.as_mut().poll(cx)) {
                     (Poll::Pending, Poll::Pending) => Poll::Pending,
                     _ => Poll::Ready(Event::Again),
                 },
-                Work::Done => refresh.as_mut().poll(cx).map(|()| Event::Again),
+                State::Done => refresh.as_mut().poll(cx).map(|()| Event::Again),
             };
             match news.as_mut().poll(cx) {
                 Poll::Ready(news) => {
                     // It is not polled after its end: what has ended is told next.
                     if let Poll::Ready(Event::Returned(returned)) = ended {
-                        *work = Work::returned(returned);
+                        *state = State::returned(returned);
                     }
                     Poll::Ready(Event::News(news))
                 }
@@ -172,20 +167,11 @@ impl Following {
     }
 }
 
-impl Work {
+impl State {
     /// What follows the end of a resolver's work, which is told later.
     fn returned(ended: Result<(), Error>) -> Self {
         Self::Running(Box::pin(async { ended }))
     }
-}
-
-/// Polls the work of a resolver, whose panic is an error.
-fn poll_caught(running: &mut Follow, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-    Panic::catch(|| running.as_mut().poll(cx)).unwrap_or_else(|panic| {
-        let text = panic.text().unwrap_or("without a text");
-        let text = format!("the resolver panicked: {text}");
-        Poll::Ready(Err(Error::local(Code::Internal, text)))
-    })
 }
 
 impl fmt::Debug for Following {
@@ -196,9 +182,6 @@ impl fmt::Debug for Following {
     }
 }
 
-/// The pause after the first error.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// The shortest time between two refreshes.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -207,6 +190,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
+    use crate::Code;
 
     /// Does what the script says, one entry for each time that it is called.
     struct Scripted(AtomicUsize, fn(usize, &Found) -> Result<(), Error>);
@@ -260,15 +244,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_endpoints_in_another_order_are_no_news() {
+    async fn the_same_endpoints_are_no_news_unless_their_order_changes() {
         let mut following = scripted(|turn, found| {
             match turn {
                 0 => found.set([Endpoint::new("mem:a"), Endpoint::new("mem:b")]),
                 1 => found.set([
+                    Endpoint::new("mem:a"),
                     Endpoint::new("mem:b"),
                     Endpoint::new("mem:a"),
-                    Endpoint::new("mem:a"),
                 ]),
+                2 => found.set([Endpoint::new("mem:b"), Endpoint::new("mem:a")]),
                 _ => found.set([]),
             }
             Ok(())
@@ -277,6 +262,9 @@ mod tests {
         following.refresh();
         let waited = time::timeout(Duration::from_secs(5), following.next()).await;
         assert!(waited.is_err(), "{waited:?}");
+        following.refresh();
+        assert_eq!(following.next().await.unwrap()[0], Endpoint::new("mem:b"));
+        time::sleep(Duration::from_secs(1)).await;
         following.refresh();
         assert_eq!(following.next().await.unwrap(), []);
     }

@@ -1,8 +1,8 @@
 //! Registrar: tells a registry of a server, as long as it serves.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, sync::Arc};
 
-use super::Serving;
+use super::{Serving, work::Work};
 use crate::Error;
 
 /// Tells a registry of a server, as long as the server serves; [`ServerBuilder::register`](crate::server::ServerBuilder::register)
@@ -76,18 +76,15 @@ pub(crate) trait DynRegistrar: Send + Sync {
     fn check(&self, addresses: &[String]) -> Result<(), Error>;
 
     /// As [`Registrar::register`].
-    fn register(self: Arc<Self>, serving: Arc<Serving>) -> Registering;
+    fn register(self: Arc<Self>, serving: Arc<Serving>) -> Work;
 }
-
-/// The work of a registrar.
-pub(crate) type Registering = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 impl<R: Registrar> DynRegistrar for R {
     fn check(&self, addresses: &[String]) -> Result<(), Error> {
         Registrar::check(self, addresses)
     }
 
-    fn register(self: Arc<Self>, serving: Arc<Serving>) -> Registering {
+    fn register(self: Arc<Self>, serving: Arc<Serving>) -> Work {
         Box::pin(async move { Registrar::register(&*self, &serving).await })
     }
 }

@@ -1,8 +1,8 @@
 //! Resolver: finds the endpoints of a service, and follows their changes.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, sync::Arc};
 
-use super::Found;
+use super::{Found, work::Work};
 use crate::Error;
 
 /// Finds the endpoints of a service, and follows their changes; [`ClientBuilder::resolver`](crate::client::ClientBuilder::resolver)
@@ -56,14 +56,11 @@ pub trait Resolver: Send + Sync + 'static {
 /// A resolver of any type.
 pub(crate) trait DynResolver: Send + Sync {
     /// Follows the endpoints, as [`Resolver::follow`] does.
-    fn follow(self: Arc<Self>, found: Arc<Found>) -> Follow;
+    fn follow(self: Arc<Self>, found: Arc<Found>) -> Work;
 }
 
-/// The work of a resolver.
-pub(super) type Follow = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
-
 impl<R: Resolver> DynResolver for R {
-    fn follow(self: Arc<Self>, found: Arc<Found>) -> Follow {
+    fn follow(self: Arc<Self>, found: Arc<Found>) -> Work {
         Box::pin(async move { Resolver::follow(&*self, &found).await })
     }
 }

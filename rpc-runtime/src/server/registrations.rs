@@ -4,7 +4,6 @@ use std::{
     fmt,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -16,9 +15,8 @@ use tokio::{
 
 use super::until::until;
 use crate::{
-    Code, Error,
-    base::panic::Panic,
-    discover::{DynRegistrar, Serving, ServingEnd},
+    Error,
+    discover::{DynRegistrar, Pauses, Serving, ServingEnd, poll_caught},
 };
 
 /// The tasks of a server that keep it in registries, and a way to end them.
@@ -91,7 +89,7 @@ impl Drop for Leaving {
 
 /// Calls `registrar` until the server ends, again and again if it fails.
 async fn keep(registrar: Arc<dyn DynRegistrar>, serving: Arc<Serving>) {
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = Pauses::new();
     loop {
         let begun = Instant::now();
         let ended = caught(Arc::clone(&registrar), Arc::clone(&serving)).await;
@@ -101,11 +99,10 @@ async fn keep(registrar: Arc<dyn DynRegistrar>, serving: Arc<Serving>) {
             }
             return;
         }
-        if begun.elapsed() >= LAST_PAUSE {
-            pause = FIRST_PAUSE;
+        if begun.elapsed() >= Pauses::LONGEST {
+            pauses = Pauses::new();
         }
-        // Servers that fail together do not ask again together.
-        let wait = pause.mul_f64(0.8 + 0.4 * fastrand::f64());
+        let wait = pauses.next();
         match ended {
             Ok(()) => tracing::warn!(?wait, "a registrar has ended before its server; calling it again"),
             Err(error) => tracing::warn!(%error, ?wait, "the server is not registered; trying again"),
@@ -113,23 +110,13 @@ async fn keep(registrar: Arc<dyn DynRegistrar>, serving: Arc<Serving>) {
         if until(serving.ending(), sleep(wait)).await.is_none() {
             return;
         }
-        pause = (pause * 2).min(LAST_PAUSE);
     }
 }
 
 /// Calls `registrar`, whose panic is an error.
 async fn caught(registrar: Arc<dyn DynRegistrar>, serving: Arc<Serving>) -> Result<(), Error> {
-    let mut work = Panic::catch(|| registrar.register(serving)).map_err(failed)?;
-    let poll = |cx: &mut Context<'_>| match Panic::catch(|| work.as_mut().poll(cx)) {
-        Ok(poll) => poll,
-        Err(panic) => Poll::Ready(Err(failed(panic))),
-    };
-    poll_fn(poll).await
-}
-
-fn failed(panic: Panic) -> Error {
-    let text = panic.text().unwrap_or("without a text");
-    Error::local(Code::Internal, format!("the registrar panicked: {text}"))
+    let mut work = registrar.register(serving);
+    poll_fn(|cx| poll_caught(&mut work, "registrar", cx)).await
 }
 
 impl fmt::Debug for Registrations {
@@ -140,6 +127,3 @@ impl fmt::Debug for Registrations {
 
 /// How long registrars may take to take a server out. The drain goes on then.
 const TAKE_OUT: Duration = Duration::from_secs(2);
-/// The pause after the first failure of a registrar.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
