@@ -519,6 +519,41 @@ async fn a_call_that_may_run_twice_is_tried_elsewhere_after_its_server_is_lost()
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn the_first_server_is_the_one_that_the_resolver_puts_first() {
+    let servers = Servers::start("first", 2).await;
+    let told = servers.told();
+    let client: Client = told.client().balancer(First).connect_lazy();
+    connected(&client, 2).await;
+    add(&client).await.unwrap();
+    assert_eq!(servers.sums(), [1, 0]);
+    told.tell(&[&servers.names[1], &servers.names[0]]);
+    sleep(Duration::from_millis(1)).await;
+    add(&client).await.unwrap();
+    assert_eq!(servers.sums(), [1, 1]);
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_call_whose_servers_are_all_lost_ends_at_its_deadline() {
+    let mut servers = Servers::start("all-lost", 2).await;
+    let client: Client = servers.told().client().connect_lazy();
+    connected(&client, 2).await;
+    for running in &mut servers.running {
+        running.take().unwrap().handle.abort();
+    }
+    let timeout = Duration::from_secs(5);
+    let begun = tokio::time::Instant::now();
+    let call = client.call().timeout(timeout).send_recv::<_, ()>(&ADD, 1_u64);
+    let error = within(call).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unavailable, Executed::No),
+        "{error}"
+    );
+    // The clock is paused.
+    assert_eq!(begun.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn a_try_that_takes_too_long_is_followed_by_one_elsewhere() {
     let servers = Servers::start("attempt", 2).await;
     let client: Client = servers.told().client().balancer(First).connect_lazy();

@@ -257,7 +257,8 @@ impl BalancedCall {
         if self.call.options.fails_fast {
             return false;
         }
-        if !costs {
+        let is_lost = error.status().is_none();
+        if !costs || is_lost {
             // Servers that were connected a moment ago are not any more: what calls pick from changes soon.
             self.tried.clear();
             // The call itself makes the keeper look, which tells of a change: without a pause both would go round for ever.
