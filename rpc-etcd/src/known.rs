@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct Known {
     /// By their keys.
     servers: BTreeMap<Bytes, Server>,
-    /// Those that etcd knew before it lost its data, until they have had time to register again.
+    /// The servers that etcd had before it lost its data. They are kept for a while, so that they can register again.
     lost: BTreeMap<Bytes, Server>,
     lost_until: Option<Instant>,
     cluster: u64,

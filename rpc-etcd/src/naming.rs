@@ -22,7 +22,7 @@ pub(crate) fn end_of(prefix: &str) -> Vec<u8> {
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The value is no server: the error says why.
 pub(crate) fn parse(value: &[u8]) -> Result<Endpoint, String> {
     let value: Value = serde_json::from_slice(value).map_err(|error| format!("it is no JSON: {error}"))?;
     let Value::Object(mut fields) = value else {

@@ -102,7 +102,7 @@ impl Registration {
         self
     }
 
-    /// What etcd is told of a server that listens at `addresses`.
+    /// The endpoint that clients will find for a server that listens at `addresses`.
     fn endpoint(&self, addresses: &[String]) -> Result<Endpoint, Error> {
         let address = match &self.address {
             Some(address) => bare(address),

@@ -31,7 +31,7 @@ impl Watching {
     ///
     /// # Errors
     ///
-    /// Those of the call; DEADLINE_EXCEEDED if etcd says nothing within 5 s.
+    /// As of any call; DEADLINE_EXCEEDED if etcd says nothing within 5 s.
     pub(crate) async fn begin(
         etcd: &Etcd,
         key: &[u8],

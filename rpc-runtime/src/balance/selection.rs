@@ -38,11 +38,11 @@ impl Place {
 
 /// The servers that can take calls now, and what picks among them.
 pub(crate) struct Selection {
-    /// Those of our own zone, if they are to be preferred.
+    /// The servers in the client's zone; none without a zone.
     own: Option<Group>,
-    /// Which share of the calls goes to our own zone.
+    /// The share of the calls that goes to the client's zone, from 0 to 1.
     own_share: f64,
-    /// All, or all that are in other zones.
+    /// The servers in other zones; all servers without a zone.
     others: Option<Group>,
     /// True if servers take calls that should not, because no other is there.
     pub(crate) is_forced: bool,
@@ -94,7 +94,7 @@ impl Candidate {
 }
 
 impl Selection {
-    /// Of no servers.
+    /// Makes a selection without a server.
     pub(crate) fn none() -> Self {
         Self {
             own: None,
@@ -194,7 +194,7 @@ impl Selection {
 pub(crate) struct Panicked;
 
 impl Group {
-    /// None of no backends.
+    /// Makes a group; none if there is no backend.
     fn new(backends: Vec<Backend>, balancer: &dyn Balancer) -> Option<Self> {
         if backends.is_empty() {
             return None;

@@ -86,7 +86,7 @@ struct Members {
 /// What calls pick from.
 struct Selected {
     selection: Selection,
-    /// All of which the selection was made. Not in a `HashMap`: in a simulation the last ones are dropped in the same order each time.
+    /// The servers of which the selection was made, by `Backend::index`. In a simulation they are dropped in the same order each time.
     members: Vec<Arc<Member>>,
 }
 

@@ -21,7 +21,7 @@ enum State {
 }
 
 impl BusyPoll {
-    /// Of a new connection. `limit` is how long its task may look; zero for never.
+    /// Makes the state of a new connection. `limit` is how long its task may look; zero for never.
     pub(super) fn new(limit: Time) -> Self {
         match has_processors() {
             true => Self::quiet(limit),
@@ -108,7 +108,7 @@ const MANY: u8 = 32;
 
 #[cfg(test)]
 impl BusyPoll {
-    /// Of a connection that is the only one, and for which looks pay.
+    /// Makes the state of a connection that is the only one, and for which looks pay.
     pub(super) fn eager(limit: Time) -> Self {
         Self(State::Busy(Box::new(Decisions::eager(limit))))
     }
